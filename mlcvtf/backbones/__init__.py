@@ -1,0 +1,1 @@
+"""Backbones: images to a pyramid of feature maps."""

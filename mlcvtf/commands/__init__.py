@@ -1,0 +1,1 @@
+"""The programs behind `apps/`: flags and the wiring of finished parts."""

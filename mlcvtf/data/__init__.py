@@ -1,0 +1,1 @@
+"""Data set readers, augmentation and synthetic sets."""

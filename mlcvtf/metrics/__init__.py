@@ -1,0 +1,1 @@
+"""Metrics of detection, verification and identification."""

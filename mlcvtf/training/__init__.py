@@ -1,0 +1,1 @@
+"""Building, fitting, resuming and evaluating what a recipe describes."""

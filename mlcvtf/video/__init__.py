@@ -1,0 +1,1 @@
+"""Sources, prediction, drawing and sinks: what the apps share."""

@@ -1,0 +1,1 @@
+"""Tests: `tests/<area>/<module>_test.py` mirrors `mlcvtf/<area>/<module>.py`."""
