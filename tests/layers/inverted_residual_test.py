@@ -1,0 +1,40 @@
+"""The inverted residual block."""
+
+import numpy as np
+import pytest
+
+from mlcvtf.layers.inverted_residual import InvertedResidual, round_channels
+
+
+def test_round_channels_never_loses_a_tenth():
+    for channels in np.linspace(1, 400, 800):
+        rounded = round_channels(channels)
+        assert rounded % 8 == 0 and rounded >= 0.9 * channels
+        assert rounded <= max(8, channels + 8)
+
+
+def test_residual_only_where_shapes_agree():
+    x = np.random.default_rng(0).normal(size=(1, 8, 8, 16)).astype(np.float32)
+    same = InvertedResidual(16, 6, 1)
+    same(x)
+    for weight in same.weights:
+        if "project" in weight.path and "kernel" in weight.path:
+            weight.assign(np.zeros(weight.shape))
+    # With a zero projection only the shortcut is left.
+    np.testing.assert_allclose(np.asarray(same(x)), x, atol=1e-6)
+    assert not InvertedResidual(24)(x).shape[-1] == 16
+    strided = InvertedResidual(16, stride=2)
+    assert strided(x).shape == (1, 4, 4, 16) and not strided.residual
+
+
+def test_first_block_has_no_expansion():
+    layer = InvertedResidual(8, expansion=1)
+    layer.build((None, 8, 8, 32))
+    assert len(layer.steps) == 5
+
+
+def test_refuses_bad_arguments():
+    with pytest.raises(ValueError, match="stride is 1 or 2, received 3"):
+        InvertedResidual(8, stride=3)
+    with pytest.raises(ValueError, match="at least 1, received 0 and 6"):
+        InvertedResidual(0)
