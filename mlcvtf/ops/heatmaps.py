@@ -1,0 +1,131 @@
+"""Centre heat maps: Gaussian targets and local maxima."""
+
+from keras import ops
+
+
+def gaussian_radius(width, height, min_overlap: float = 0.7):
+    """Returns how far a box's corners may move while IoU stays at `min_overlap`.
+
+    The smallest of three cases: both corners move inwards, both outwards, or one
+    each way; each is a quadratic equation in the radius. Law and Deng, 2018,
+    "CornerNet", arXiv:1808.01244, section 3.1; the released code divides by 2 where
+    the formula has 2a, here the formula stands.
+
+    Args:
+        width: float tensor of box widths, in cells of the heat map.
+        height: float tensor of the same shape.
+        min_overlap: IoU in (0, 1).
+
+    Returns:
+        Float tensor of the same shape, in cells.
+    """
+    total, area, t = height + width, width * height, min_overlap
+
+    def smaller_root(a, b, c):
+        return (b - ops.sqrt(ops.maximum(b * b - 4 * a * c, 0.0))) / (2 * a)
+
+    one_each_way = smaller_root(1.0, total, area * (1 - t) / (1 + t))
+    inwards = smaller_root(4.0, 2 * total, (1 - t) * area)
+    b = 2 * t * total
+    outwards = (-b + ops.sqrt(b * b + 16 * t * (1 - t) * area)) / (8 * t)
+    return ops.minimum(ops.minimum(one_each_way, inwards), outwards)
+
+
+def gaussian_targets(boxes, labels, height: int, width: int, classes: int, stride: int):
+    """Draws one Gaussian per box around its centre cell.
+
+    Args:
+        boxes: float `[batch, n, 4]` xyxy in pixels.
+        labels: int `[batch, n]`; -1 pads.
+        height: rows of the heat map.
+        width: columns of the heat map.
+        classes: number of classes.
+        stride: pixels per cell.
+
+    Returns:
+        float `[batch, height, width, classes]` in 0..1: exactly 1 in the cell of each
+        centre, the largest value where Gaussians of one class overlap.
+    """
+    boxes = ops.cast(boxes, "float32") / stride
+    size = ops.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
+    centre = ops.floor((boxes[..., :2] + boxes[..., 2:]) / 2)
+    radius = gaussian_radius(size[..., 0], size[..., 1])
+    # A sixth of the diameter, as in CenterNet (section 3) after CornerNet.
+    sigma = (2 * ops.maximum(radius, 0.0) + 1) / 6
+    columns = ops.arange(width, dtype="float32")
+    rows = ops.arange(height, dtype="float32")
+    factor = -1 / (2 * ops.square(sigma))[..., None]
+    along_x = ops.exp(ops.square(columns - centre[..., 0:1]) * factor)
+    along_y = ops.exp(ops.square(rows - centre[..., 1:2]) * factor)
+    gaussians = along_y[..., :, None] * along_x[..., None, :]
+    maps = []
+    for label in range(classes):
+        mine = ops.cast(labels == label, "float32")[..., None, None]
+        maps.append(ops.max(gaussians * mine, axis=1, initial=0.0))
+    return ops.stack(maps, axis=-1)
+
+
+def local_maxima(heatmap):
+    """Keeps values that are the largest of their 3x3 neighbourhood, else 0.
+
+    Args:
+        heatmap: float `[batch, height, width, classes]`, not negative.
+
+    Returns:
+        Float of the same shape.
+    """
+    largest = ops.max_pool(heatmap, 3, strides=1, padding="same")
+    return ops.where(heatmap >= largest, heatmap, ops.zeros_like(heatmap))
+
+
+def gather_cells(maps, cells):
+    """Picks vectors of a map by flat cell index.
+
+    Args:
+        maps: `[batch, height, width, channels]`.
+        cells: int `[batch, n]`, row * width + column.
+
+    Returns:
+        `[batch, n, channels]`.
+    """
+    channels = maps.shape[-1]
+    flat = ops.reshape(maps, (ops.shape(maps)[0], -1, channels))
+    return ops.take_along_axis(flat, cells[..., None], axis=1)
+
+
+def decode_peaks(outputs, stride: int = 4, max_detections: int = 100):
+    """Turns CenterNet's maps into boxes: the highest local maxima.
+
+    Args:
+        outputs: dict with "heatmap" `[batch, h, w, classes]` in 0..1, "offset"
+            `[batch, h, w, 2]` in cells, "size" `[batch, h, w, 2]` in pixels and,
+            optionally, "landmarks" `[batch, h, w, 2 k]` in pixels from the centre.
+        stride: pixels per cell.
+        max_detections: at most so many per picture; less where there are fewer
+            cells times classes.
+
+    Returns:
+        dict: "boxes" float `[batch, n, 4]` xyxy pixels, "scores" float `[batch, n]`
+        descending, "labels" int `[batch, n]` and, if given, "landmarks" float
+        `[batch, n, k, 2]`.
+    """
+    heatmap = outputs["heatmap"]
+    _, height, width, classes = ops.shape(heatmap)
+    peaks = ops.reshape(local_maxima(heatmap), (-1, height * width * classes))
+    count = min(max_detections, height * width * classes)
+    scores, index = ops.top_k(peaks, count)
+    cells, labels = index // classes, index % classes
+    place = ops.stack([cells % width, cells // width], axis=-1)
+    centre = ops.cast(place, scores.dtype) + gather_cells(outputs["offset"], cells)
+    centre = centre * stride
+    half = gather_cells(outputs["size"], cells) / 2
+    result = {
+        "boxes": ops.concatenate([centre - half, centre + half], axis=-1),
+        "scores": scores,
+        "labels": ops.cast(labels, "int32"),
+    }
+    if "landmarks" in outputs:
+        points = gather_cells(outputs["landmarks"], cells)
+        points = ops.reshape(points, (*ops.shape(points)[:2], -1, 2))
+        result["landmarks"] = points + centre[:, :, None]
+    return result
