@@ -1,0 +1,204 @@
+"""Pictures with faces at known places, composed from face crops and backgrounds."""
+
+import cv2
+import keras
+import numpy as np
+
+from mlcvtf.data import augment
+from mlcvtf.data.face_crops import MIRRORED
+from mlcvtf.embedding import alignment
+
+# Rows and columns of faces that are too small to learn from are marked as nothing.
+MIN_FACE = 12.0
+
+
+class FaceScenes(keras.utils.PyDataset):
+    """Composes batches of scenes: faces of many sizes pasted into backgrounds.
+
+    A face is pasted with an elliptic or whole-crop soft mask, rotated, blurred and
+    lit at random; sometimes a scene is one whole crop, enlarged or shrunk, so that
+    real necks and shoulders surround the face; some scenes have no face at all. Every
+    random number depends on seed, epoch and index alone.
+
+    Args:
+        faces: list of (uint8 RGB picture, float `[5, 2]` landmarks in its pixels).
+        backgrounds: list of uint8 RGB pictures without faces.
+        batches: tuple of (side in pixels, batch size), taken in turn. The first two
+            differ in side where any do: Keras reads the input's shape off them.
+        steps: batches per epoch.
+        max_faces: faces per scene at most; targets are padded to it.
+        seed: of all randomness.
+
+    Gives:
+        float32 `[batch, side, side, 3]` in 0..255 and a dict: "boxes" float32
+        `[batch, max_faces, 4]` by `alignment.face_box`, "labels" int32 0 or -1 for
+        padding, "landmarks" float32 `[batch, max_faces, 5, 2]`.
+    """
+
+    def __init__(
+        self,
+        faces,
+        backgrounds,
+        batches=((256, 16), (512, 4), (256, 16), (256, 16), (384, 7), (256, 16)),
+        steps: int = 200,
+        max_faces: int = 16,
+        seed: int = 0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.faces, self.backgrounds, self.batches = faces, backgrounds, batches
+        self.steps, self.max_faces, self.seed = steps, max_faces, seed
+        self.epoch = 0
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, index):
+        generator = np.random.default_rng((self.seed, self.epoch, index))
+        side, batch_size = self.batches[index % len(self.batches)]
+        images = np.empty((batch_size, side, side, 3), np.float32)
+        boxes = np.zeros((batch_size, self.max_faces, 4), np.float32)
+        labels = np.full((batch_size, self.max_faces), -1, np.int32)
+        landmarks = np.zeros((batch_size, self.max_faces, 5, 2), np.float32)
+        for i in range(batch_size):
+            images[i], points = self.scene(side, generator)
+            for j, face in enumerate(points):
+                boxes[i, j] = alignment.face_box(face)
+                labels[i, j], landmarks[i, j] = 0, face
+        return images, {"boxes": boxes, "labels": labels, "landmarks": landmarks}
+
+    def scene(self, side: int, generator) -> tuple[np.ndarray, list]:
+        """Composes one scene: uint8 `[side, side, 3]`, list of `[5, 2]` landmarks."""
+        image = self._background(side, generator)
+        kind = generator.random()
+        points = []
+        if kind < 0.35:
+            image, points = self._single(image, side, generator)
+        elif kind < 0.9:
+            count = 1 + min(int(generator.geometric(0.25)), self.max_faces) - 1
+            points = self._paste_many(image, count, side, generator)
+        image = augment.photometric(image, generator, 0.7)
+        image = augment.degrade(image, generator)
+        return image, points
+
+    def _background(self, side, generator):
+        picture = self.backgrounds[generator.integers(len(self.backgrounds))]
+        height, width = picture.shape[:2]
+        fits = side / min(height, width)
+        scale = fits * np.exp(generator.uniform(0, 0.7))
+        picture = cv2.resize(
+            picture, (max(side, round(width * scale)), max(side, round(height * scale)))
+        )
+        y = generator.integers(0, picture.shape[0] - side + 1)
+        x = generator.integers(0, picture.shape[1] - side + 1)
+        picture = picture[y : y + side, x : x + side]
+        if generator.random() < 0.5:
+            picture = picture[:, ::-1]
+        return np.ascontiguousarray(picture)
+
+    def _face(self, generator, eye_distance, centre, rotation):
+        """Draws a face: picture, landmarks and the matrix that puts it in place."""
+        picture, points = self.faces[generator.integers(len(self.faces))]
+        if generator.random() < 0.5:
+            picture = np.ascontiguousarray(picture[:, ::-1])
+            points = points[MIRRORED] * [-1, 1] + [picture.shape[1] - 1, 0]
+        picture = augment.photometric(picture, generator)
+        middle = points.mean(0)
+        fit = alignment.similarity(alignment.TEMPLATE, points)
+        scale = eye_distance / (35.24 * np.hypot(fit[0, 0], fit[1, 0]))
+        angle = np.deg2rad(generator.normal(0, rotation))
+        cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+        turn = np.array([[cosine, -sine], [sine, cosine]])
+        matrix = np.hstack([turn, (np.asarray(centre) - turn @ middle)[:, None]])
+        return picture, points, matrix
+
+    def _single(self, background, side, generator):
+        """Fills the scene with one crop; where it ends the background stays."""
+        eyes = side * np.exp(generator.uniform(np.log(0.08), np.log(0.45)))
+        centre = side * generator.uniform(0.3, 0.7, 2)
+        picture, points, matrix = self._face(generator, eyes, centre, 8.0)
+        mask = np.full(picture.shape[:2], 255, np.uint8)
+        image = _warp_over(background, picture, mask, matrix)
+        return image, [_move(points, matrix)]
+
+    def _paste_many(self, image, count, side, generator):
+        """Pastes faces into `image` in place, most of them small; gives landmarks."""
+        taken, landmarks = [], []
+        largest = np.log(0.35 * side)
+        for _ in range(count):
+            eyes = np.exp(generator.uniform(np.log(7.0), largest))
+            if count > 3:
+                eyes = min(eyes, 0.12 * side)
+            centre = generator.uniform(0.02, 0.98, 2) * side
+            box = np.array([*(centre - 1.6 * eyes), *(centre + 1.6 * eyes)])
+            if any(_overlap(box, other) for other in taken):
+                continue
+            picture, points, matrix = self._face(generator, eyes, centre, 14.0)
+            moved = _move(points, matrix)
+            mask = _mask(picture.shape[:2], points, generator)
+            image[:] = _warp_over(image, picture, mask, matrix)
+            taken.append(box)
+            found = alignment.face_box(moved)
+            if found[3] - found[1] >= MIN_FACE and _inside(moved, side):
+                landmarks.append(moved)
+        return landmarks
+
+
+def _move(points, matrix):
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def _inside(points, side):
+    """A face counts where its middle is in the picture."""
+    return bool(np.all((points.mean(0) >= 0) & (points.mean(0) < side)))
+
+
+def _overlap(a, b):
+    return (a[0] < b[2]) & (b[0] < a[2]) & (a[1] < b[3]) & (b[1] < a[3])
+
+
+def _mask(shape, points, generator):
+    """Draws what of a crop is pasted: an ellipse of the head, or the whole crop."""
+    mask = np.zeros(shape, np.uint8)
+    box = alignment.face_box(points)
+    centre, size = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
+    if generator.random() < 0.5:
+        grow = generator.uniform(1.05, 1.6)
+        axes = (size / 2 * grow).astype(int)
+        angle = np.degrees(np.arctan2(*(points[1] - points[0])[::-1]))
+        cv2.ellipse(
+            mask,
+            tuple(centre.astype(int).tolist()),
+            tuple(axes.tolist()),
+            angle,
+            0,
+            360,
+            255,
+            -1,
+        )
+    else:
+        mask[2:-2, 2:-2] = 255
+    return cv2.GaussianBlur(mask, (0, 0), generator.uniform(0.5, 5))
+
+
+def _warp_over(image, picture, mask, matrix):
+    """Draws `picture` through `mask` over `image` where `matrix` puts it."""
+    height, width = image.shape[:2]
+    scale = np.hypot(matrix[0, 0], matrix[1, 0])
+    if scale < 0.6:
+        # Whole-area averages first, or a small face would be made of stray pixels.
+        size = (
+            max(4, round(picture.shape[1] * scale)),
+            max(4, round(picture.shape[0] * scale)),
+        )
+        fx, fy = picture.shape[1] / size[0], picture.shape[0] / size[1]
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        mask = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
+        back = np.array([[fx, 0, (fx - 1) / 2], [0, fy, (fy - 1) / 2], [0, 0, 1]])
+        matrix = matrix @ back
+    face = cv2.warpAffine(
+        picture, matrix, (width, height), borderMode=cv2.BORDER_REFLECT
+    )
+    alpha = cv2.warpAffine(mask, matrix, (width, height))[..., None].astype(np.float32)
+    blend = image + (face.astype(np.float32) - image) * (alpha / 255)
+    return blend.astype(np.uint8)

@@ -1,0 +1,111 @@
+"""Runs a recipe: build, fit with resume, finish.
+
+A recipe is a Python file with `get_config()` and three functions:
+
+- `build(config)` gives a compiled `keras.Model`,
+- `data(config)` gives the training set, a `keras.utils.PyDataset` or `tf.data.Dataset`,
+- `finish(config, model, workdir)` evaluates, exports, and returns a dict of figures.
+
+and, optionally, `smoke(config)`, which shrinks the config so that the whole recipe
+runs in seconds on synthetic data.
+"""
+
+import importlib.util
+import json
+import pathlib
+import time
+
+import keras
+
+from mlcvtf.errors import InputError
+
+
+def load_recipe(name: str):
+    """Imports a recipe by the name of a file in `mlcvtf/configs` or by its path.
+
+    Raises:
+        InputError: there is no such recipe, or it lacks a function.
+    """
+    path = pathlib.Path(name)
+    if path.suffix != ".py":
+        path = pathlib.Path(__file__).parents[1] / "configs" / f"{name}.py"
+    if not path.is_file():
+        known = sorted(p.stem for p in path.parent.glob("[a-z]*.py"))
+        raise InputError(
+            f"a recipe is a .py file or one of {', '.join(known)}; received {name}"
+        )
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    missing = [
+        f for f in ("get_config", "build", "data", "finish") if not hasattr(module, f)
+    ]
+    if missing:
+        raise InputError(
+            f"a recipe has get_config, build, data and finish; {path} "
+            f"lacks {', '.join(missing)}"
+        )
+    return module
+
+
+class Epoch(keras.callbacks.Callback):
+    """Tells a data set which epoch begins, so that its order survives a resume."""
+
+    def __init__(self, dataset):
+        super().__init__()
+        self.dataset = dataset
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.dataset.epoch = epoch
+
+
+class JSONLogger(keras.callbacks.Callback):
+    """Appends one JSON line per epoch: epoch, seconds since the start, metrics."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def on_train_begin(self, logs=None):
+        self.started = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        line = {"epoch": epoch, "seconds": round(time.monotonic() - self.started, 1)}
+        line |= {key: round(float(value), 6) for key, value in (logs or {}).items()}
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def run(recipe, config, workdir: str | pathlib.Path) -> dict:
+    """Trains as a recipe says, from where an earlier run stopped.
+
+    Args:
+        recipe: the module from `load_recipe`.
+        config: its config, with `epochs`, `seed` and `snapshot_epochs`: weights are
+            kept for good after every so many epochs, for curves.
+        workdir: folder for checkpoints (`backup/`), `epoch_*.weights.h5`,
+            `log.jsonl`, `model.keras` and `figures.json`; made if missing. A run that
+            was killed goes on after its last finished epoch.
+
+    Returns:
+        The figures that the recipe's `finish` measured.
+    """
+    workdir = pathlib.Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    keras.utils.set_random_seed(config.seed)
+    model, dataset = recipe.build(config), recipe.data(config)
+    callbacks = [
+        keras.callbacks.BackupAndRestore(workdir / "backup", delete_checkpoint=False),
+        Epoch(dataset),
+        JSONLogger(workdir / "log.jsonl"),
+        keras.callbacks.ModelCheckpoint(
+            workdir / "epoch_{epoch:03d}.weights.h5",
+            save_weights_only=True,
+            save_freq=config.snapshot_epochs * len(dataset),
+        ),
+    ]
+    model.fit(dataset, epochs=config.epochs, callbacks=callbacks, verbose=2)
+    model.save(workdir / "model.keras")
+    figures = recipe.finish(config, model, workdir)
+    (workdir / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    return figures

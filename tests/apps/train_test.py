@@ -1,0 +1,38 @@
+"""The training command as a user calls it."""
+
+import pathlib
+import subprocess
+import sys
+
+APP = pathlib.Path(__file__).parents[2] / "apps/train"
+
+
+def train(*arguments):
+    return subprocess.run(
+        [sys.executable, APP, *arguments], capture_output=True, text=True, timeout=300
+    )
+
+
+def test_smoke_prints_figures_and_writes_a_model(tmp_path):
+    result = train(
+        "--config=face_embedder",
+        "--smoke",
+        f"--workdir={tmp_path}",
+        "--set",
+        "variant=tiny",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "parameters: " in result.stdout
+    assert (tmp_path / "model.keras").is_file()
+
+
+def test_bad_input_is_one_line(tmp_path):
+    for arguments, message in (
+        (["--config=nothing"], "received nothing"),
+        (["--config=face_detector", "--set", "epoch=1"], "received epoch"),
+        (["--config=face_detector", "--set", "epochs=few"], "epochs is a int"),
+    ):
+        result = train(*arguments, f"--workdir={tmp_path}")
+        assert result.returncode == 1
+        assert message in result.stderr and len(result.stderr.splitlines()) == 1
+    assert train("--config=face_detector").returncode == 2
