@@ -11,8 +11,21 @@ import pathlib
 
 from mlcvtf.errors import InputError
 
-REQUIRED = ("name", "task", "labels", "input", "outputs", "thresholds", "licence",
-            "data", "recipe", "commit", "parameters", "figures", "files")
+REQUIRED = (
+    "name",
+    "task",
+    "labels",
+    "input",
+    "outputs",
+    "thresholds",
+    "licence",
+    "data",
+    "recipe",
+    "commit",
+    "parameters",
+    "figures",
+    "files",
+)
 
 
 def read(folder: str | pathlib.Path, task: str | None = None) -> dict:
@@ -34,14 +47,18 @@ def read(folder: str | pathlib.Path, task: str | None = None) -> dict:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"a model card is a JSON object, {path} is not: {error}")
+        raise InputError(
+            f"a model card is a JSON object, {path} is not: {error}"
+        ) from None
     missing = [key for key in REQUIRED if key not in card]
     if missing:
-        raise InputError(f"a model card has {', '.join(REQUIRED)}; {path} lacks "
-                         f"{', '.join(missing)}")
+        raise InputError(
+            f"a model card has {', '.join(REQUIRED)}; {path} lacks {', '.join(missing)}"
+        )
     if task is not None and card["task"] != task:
-        raise InputError(f"expected a model for {task}, {folder} is one for "
-                         f"{card['task']}")
+        raise InputError(
+            f"expected a model for {task}, {folder} is one for {card['task']}"
+        )
     return card
 
 
@@ -56,8 +73,11 @@ def write(folder: str | pathlib.Path, card: dict) -> None:
         ValueError: a required key is missing.
     """
     folder = pathlib.Path(folder)
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*")
-                   if p.is_file() and p.name != "card.json")
+    names = sorted(
+        p.relative_to(folder).as_posix()
+        for p in folder.rglob("*")
+        if p.is_file() and p.name != "card.json"
+    )
     card = card | {"files": {name: sha256(folder / name) for name in names}}
     missing = [key for key in REQUIRED if key not in card]
     if missing:

@@ -33,14 +33,14 @@ def get_config():
         "landmarks": "work/face_landmarks/landmarks.npz",
         "seed": 0,
         "snapshot_epochs": 5,
-        "epochs": 22,
+        "epochs": 26,
         "steps": 200,
         "learning_rate": 2e-3,
         "weight_decay": 0.01,
         "alpha": 0.35,
         "width": 24,
         "head_channels": 16,
-        "max_faces": 12,
+        "max_faces": 16,
     }
 
 
@@ -59,7 +59,7 @@ def build(config):
         head_channels=config.head_channels,
         scale_free=True,
         size_weight=1.0,
-        landmark_weight=1.0,
+        landmark_weight=3.0,
         name="face_detector",
     )
     steps = config.steps * config.epochs

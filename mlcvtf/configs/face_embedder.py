@@ -50,7 +50,7 @@ def get_config():
         "landmarks": "work/face_landmarks/landmarks.npz",
         "seed": 0,
         "snapshot_epochs": 4,
-        "epochs": 36,
+        "epochs": 25,
         "batch_size": 128,
         "learning_rate": 3e-3,
         "weight_decay": 0.02,

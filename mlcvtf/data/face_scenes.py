@@ -72,10 +72,10 @@ class FaceScenes(keras.utils.PyDataset):
         image = self._background(side, generator)
         kind = generator.random()
         points = []
-        if kind < 0.35:
+        if kind < 0.2:
             image, points = self._single(image, side, generator)
-        elif kind < 0.9:
-            count = 1 + min(int(generator.geometric(0.25)), self.max_faces) - 1
+        elif kind < 0.92:
+            count = min(1 + int(generator.geometric(0.15)), self.max_faces)
             points = self._paste_many(image, count, side, generator)
         image = augment.photometric(image, generator, 0.7)
         image = augment.degrade(image, generator)
@@ -118,8 +118,8 @@ class FaceScenes(keras.utils.PyDataset):
         centre = side * generator.uniform(0.3, 0.7, 2)
         picture, points, matrix = self._face(generator, eyes, centre, 8.0)
         mask = np.full(picture.shape[:2], 255, np.uint8)
-        image = _warp_over(background, picture, mask, matrix)
-        return image, [_move(points, matrix)]
+        _warp_over(background, picture, mask, matrix)
+        return background, [_move(points, matrix)]
 
     def _paste_many(self, image, count, side, generator):
         """Pastes faces into `image` in place, most of them small; gives landmarks."""
@@ -128,6 +128,7 @@ class FaceScenes(keras.utils.PyDataset):
         for _ in range(count):
             eyes = np.exp(generator.uniform(np.log(7.0), largest))
             if count > 3:
+                # A crowd: room for all.
                 eyes = min(eyes, 0.12 * side)
             centre = generator.uniform(0.02, 0.98, 2) * side
             box = np.array([*(centre - 1.6 * eyes), *(centre + 1.6 * eyes)])
@@ -136,7 +137,7 @@ class FaceScenes(keras.utils.PyDataset):
             picture, points, matrix = self._face(generator, eyes, centre, 14.0)
             moved = _move(points, matrix)
             mask = _mask(picture.shape[:2], points, generator)
-            image[:] = _warp_over(image, picture, mask, matrix)
+            _warp_over(image, picture, mask, matrix)
             taken.append(box)
             found = alignment.face_box(moved)
             if found[3] - found[1] >= MIN_FACE and _inside(moved, side):
@@ -182,7 +183,7 @@ def _mask(shape, points, generator):
 
 
 def _warp_over(image, picture, mask, matrix):
-    """Draws `picture` through `mask` over `image` where `matrix` puts it."""
+    """Draws `picture` through `mask` into `image` where `matrix` puts it."""
     height, width = image.shape[:2]
     scale = np.hypot(matrix[0, 0], matrix[1, 0])
     if scale < 0.6:
@@ -196,9 +197,15 @@ def _warp_over(image, picture, mask, matrix):
         mask = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
         back = np.array([[fx, 0, (fx - 1) / 2], [0, fy, (fy - 1) / 2], [0, 0, 1]])
         matrix = matrix @ back
-    face = cv2.warpAffine(
-        picture, matrix, (width, height), borderMode=cv2.BORDER_REFLECT
-    )
-    alpha = cv2.warpAffine(mask, matrix, (width, height))[..., None].astype(np.float32)
-    blend = image + (face.astype(np.float32) - image) * (alpha / 255)
-    return blend.astype(np.uint8)
+    # Only the part of the scene that the crop reaches is worked on.
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * mask.shape[::-1]
+    corners = corners @ matrix[:, :2].T + matrix[:, 2]
+    x1, y1 = np.maximum(np.floor(corners.min(0)).astype(int) - 1, 0)
+    x2, y2 = np.minimum(np.ceil(corners.max(0)).astype(int) + 2, (width, height))
+    if x1 >= x2 or y1 >= y2:
+        return
+    part, size = image[y1:y2, x1:x2], (int(x2 - x1), int(y2 - y1))
+    matrix = matrix - [[0, 0, x1], [0, 0, y1]]
+    face = cv2.warpAffine(picture, matrix, size, borderMode=cv2.BORDER_REFLECT)
+    alpha = cv2.warpAffine(mask, matrix, size)[..., None].astype(np.float32) / 255
+    part[:] = part + (face.astype(np.float32) - part) * alpha

@@ -49,7 +49,10 @@ def test_levels_have_their_strides():
     outputs = mobilenet_v2(0.35, last_channels=None)(np.zeros((1, 64, 96, 3)))
     shapes = {level: tuple(maps.shape[1:]) for level, maps in outputs.items()}
     assert shapes == {
-        "P1": (32, 48, 8), "P2": (16, 24, 8), "P3": (8, 12, 16), "P4": (4, 6, 32),
+        "P1": (32, 48, 8),
+        "P2": (16, 24, 8),
+        "P3": (8, 12, 16),
+        "P4": (4, 6, 32),
         "P5": (2, 3, 112),
     }
 
