@@ -1,0 +1,227 @@
+"""Compares what the runtimes of a model folder answer to the same pictures.
+
+The model in memory is the reference. Every file is loaded in a fresh process, so that
+nothing but the file can give the answer. Boxes are matched one to one above the
+card's threshold, not by index: near ties swap places.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+# Largest differences that are accepted, by output and precision of the weights.
+# Pixels of the given picture for boxes and landmarks.
+BOUNDS = {
+    "boxes": {"float32": 0.5, "float16": 3.0},
+    "landmarks": {"float32": 0.5, "float16": 3.0},
+    "scores": {"float32": 1e-3, "float16": 2e-2},
+    "embedding": {"float32": 1e-4, "float16": 1e-2},
+}
+# One process per line: TensorFlow must not be loaded where LiteRT runs.
+PROCESSES = (("litert", "litert_float16"), ("saved_model", "keras"))
+
+
+class ParityError(RuntimeError):
+    """Says that two runtimes of one model disagree."""
+
+
+def report(
+    folder: str | pathlib.Path, reference, pictures: list[np.ndarray], threshold: float
+) -> dict:
+    """Runs every runtime of a model folder and compares it with the reference.
+
+    Both ways to call a model are compared: "serving_default" and the predictor.
+
+    Args:
+        folder: a complete model folder with its card.
+        reference: function from a uint8 picture to a dict of arrays: the model in
+            memory.
+        pictures: uint8 `[height, width, 3]` each.
+        threshold: boxes that score less are not compared.
+
+    Returns:
+        {"pictures": int, "matched": number of boxes of the reference, "runtimes":
+        {runtime: {output: {"largest": float, "mean": float}}}}. JSON's types only.
+
+    Raises:
+        ParityError: a runtime fails, gives other boxes or labels, or an output that
+            is not finite or differs by more than `BOUNDS` allow.
+    """
+    expected = [reference(picture) for picture in pictures]
+    received = {}
+    for runtimes in PROCESSES:
+        received |= _in_fresh_process(folder, runtimes, pictures)
+    differences = {}
+    for runtime, ways in received.items():
+        precision = "float16" if runtime.endswith("float16") else "float32"
+        pairs = [pair for way in ways for pair in zip(expected, way, strict=True)]
+        differences[runtime] = _summary(pairs, threshold, runtime, precision)
+    matched = sum(int(np.sum(e["scores"] >= threshold)) for e in expected
+                  if "scores" in e)
+    return {"pictures": len(pictures), "matched": matched, "runtimes": differences}
+
+
+def text(result: dict) -> str:
+    """Writes a report as a table, one line per runtime and output."""
+    lines = [f"parity on {result['pictures']} pictures, {result['matched']} boxes",
+             f"{'runtime':<16}{'output':<12}{'largest':>12}{'mean':>12}"]
+    for runtime, outputs in result["runtimes"].items():
+        lines += [
+            f"{runtime:<16}{name:<12}{value['largest']:>12.2e}{value['mean']:>12.2e}"
+            for name, value in outputs.items()
+        ]
+    return "\n".join(lines)
+
+
+def _summary(pairs, threshold, runtime, precision):
+    collected = {}
+    for index, (expected, received) in enumerate(pairs):
+        try:
+            found = differences(expected, received, threshold,
+                                BOUNDS["scores"][precision])
+        except ParityError as error:
+            raise ParityError(f"{runtime}, picture {index}: {error}") from None
+        for name, values in found.items():
+            collected.setdefault(name, []).append(values.ravel())
+    result = {}
+    for name, values in collected.items():
+        values = np.concatenate(values)
+        largest = float(values.max(initial=0.0))
+        mean = float(values.mean()) if values.size else 0.0
+        result[name] = {"largest": largest, "mean": mean}
+        # The bound is asked this way round so that NaN fails, too.
+        if not largest <= BOUNDS[name][precision]:
+            raise ParityError(
+                f"{name} of {runtime} may differ by {BOUNDS[name][precision]} from the "
+                f"Keras model, received {largest:.3g}"
+            )
+    return result
+
+
+def differences(
+    expected: dict, received: dict, threshold: float, score_slack: float = 1e-3
+) -> dict[str, np.ndarray]:
+    """Compares two answers to one picture.
+
+    Args:
+        expected: outputs by name.
+        received: outputs by name.
+        threshold: detections with a lower score are left out.
+        score_slack: how far under the threshold the partner of a detection may be.
+
+    Returns:
+        Output name to absolute differences: of all numbers for an embedding, of the
+        matched boxes for a detector.
+
+    Raises:
+        ParityError: names, shapes, labels or detections differ, or a number is not
+            finite.
+    """
+    if sorted(expected) != sorted(received):
+        raise ParityError(
+            f"outputs are {sorted(expected)}, received {sorted(received)}"
+        )
+    for name, value in received.items():
+        if not np.all(np.isfinite(value)):
+            raise ParityError(f"{name} must be finite, received {value}")
+    if "boxes" not in expected:
+        return {name: _absolute(expected[name], received[name]) for name in expected}
+    for answer in (expected, received):
+        if np.any(np.diff(answer["scores"]) > 0):
+            raise ParityError("scores must descend, they do not")
+    first, second = _match(expected, received, threshold, score_slack)
+    if np.any(expected["labels"][first] != received["labels"][second]):
+        raise ParityError("matched boxes must have equal labels, they do not")
+    return {
+        name: _absolute(expected[name][first], received[name][second])
+        for name in sorted(expected)
+        if name != "labels"
+    }
+
+
+def _absolute(expected, received):
+    if expected.shape != received.shape:
+        raise ParityError(f"shape must be {expected.shape}, received {received.shape}")
+    return np.abs(expected.astype(np.float64) - received)
+
+
+def _match(expected, received, threshold, slack):
+    """Pairs detections one to one: indices into both, the closest boxes together."""
+    from scipy.optimize import linear_sum_assignment
+
+    # Of a full list the last ones may be others on both sides.
+    for answer in (expected, received):
+        if len(answer["scores"]) >= 100:
+            threshold = max(threshold, float(answer["scores"].min()) + 2 * slack)
+    answers = (expected, received)
+    sure = [np.flatnonzero(a["scores"] >= threshold) for a in answers]
+    near = [np.flatnonzero(a["scores"] >= threshold - slack) for a in answers]
+    boxes = [a["boxes"][n].astype(np.float64)
+             for a, n in zip(answers, near, strict=True)]
+    cost = np.abs(boxes[0][:, None] - boxes[1][None]).max(axis=-1)
+    rows, columns = linear_sum_assignment(cost)
+    first, second = near[0][rows], near[1][columns]
+    lost = len(np.setdiff1d(sure[0], first)), len(np.setdiff1d(sure[1], second))
+    if any(lost):
+        raise ParityError(f"detections must match one to one, {lost[0]} are missing "
+                          f"and {lost[1]} too many")
+    keep = np.isin(first, sure[0]) | np.isin(second, sure[1])
+    return first[keep], second[keep]
+
+
+def _in_fresh_process(folder, runtimes, pictures):
+    """Returns runtime to its answers by "serving_default" and by the predictor."""
+    with tempfile.TemporaryDirectory() as scratch:
+        given = os.path.join(scratch, "pictures.npz")
+        answers = os.path.join(scratch, "answers.npz")
+        np.savez(given, *pictures)
+        environment = dict(os.environ)
+        root = str(pathlib.Path(__file__).resolve().parents[2])
+        environment["PYTHONPATH"] = os.pathsep.join(
+            filter(None, [root, environment.get("PYTHONPATH")])
+        )
+        process = subprocess.run(
+            [sys.executable, "-m", "mlcvtf.export.parity", str(folder), given, answers,
+             *runtimes],
+            env=environment, capture_output=True, text=True,
+        )
+        if process.returncode:
+            raise ParityError(
+                f"{' and '.join(runtimes)} must load and run in a fresh process; "
+                f"received {process.stderr.strip()[-2000:]}"
+            )
+        with np.load(answers) as archive:
+            flat = dict(archive)
+    result = {name: ([{} for _ in pictures], [{} for _ in pictures])
+              for name in runtimes}
+    for key, value in flat.items():
+        runtime, way, index, output = json.loads(key)
+        result[runtime][way][index][output] = value
+    return result
+
+
+def _answer(folder, given, answers, *runtimes):
+    """Runs in the fresh process."""
+    from mlcvtf.video import predictor
+
+    with np.load(given) as archive:
+        pictures = [archive[f"arr_{i}"] for i in range(len(archive.files))]
+    results = {}
+    for runtime in runtimes:
+        model = predictor.load(folder, runtime)
+        for way, call in enumerate((model.signatures["serving_default"], model)):
+            for index, picture in enumerate(pictures):
+                for output, value in call(picture).items():
+                    results[json.dumps([runtime, way, index, output])] = value
+    np.savez(answers, **results)
+    if runtimes[0].startswith("litert") and "tensorflow" in sys.modules:
+        raise RuntimeError("With LiteRT TensorFlow is never imported, but it was")
+
+
+if __name__ == "__main__":
+    _answer(*sys.argv[1:])

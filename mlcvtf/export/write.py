@@ -1,0 +1,219 @@
+"""Writes a model folder: every runtime's files, checked, with their card.
+
+The folder appears whole or not at all.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+import keras
+import numpy as np
+
+from mlcvtf import card as cards
+from mlcvtf.errors import InputError
+from mlcvtf.export import litert, parity, saved_model, signatures
+
+# What the pipeline knows itself; the rest of the card comes from the recipe.
+FILLED = ("name", "task", "outputs", "commit", "parameters", "files")
+
+
+def export(
+    model: keras.Model,
+    task: str,
+    folder: str | pathlib.Path,
+    card: dict,
+    pictures: list[np.ndarray] | None = None,
+) -> dict:
+    """Exports a model to a model folder.
+
+    The folder holds `model.keras`, `saved_model/`, `float32.tflite`, `float16.tflite`
+    and `card.json`. The weights ship in float32 (float16 in the smaller file),
+    whatever precision they were trained in; a margin head for training stays behind.
+
+    Args:
+        model: a built detector or embedder; it is not changed.
+        task: one of `signatures.TASKS`.
+        folder: the folder to write. An older model folder in its place is replaced
+            in the end; anything else there is refused.
+        card: what the pipeline cannot know: labels, thresholds, licence, data,
+            recipe, figures, and `calibration` of an embedder. For a detector
+            `{"input": {"longest_side": 640}}` changes the largest picture.
+        pictures: uint8 `[height, width, 3]` each, for the parity report; by default
+            `sample_pictures(task)`.
+
+    Returns:
+        The card as written; "parity" is the report.
+
+    Raises:
+        InputError: the card lacks a key, or `folder` is there and no model folder.
+        ValueError: weights are not finite or all zero, or a LiteRT file is not what
+            it must be.
+        ParityError: a runtime's answers differ.
+    """
+    folder = pathlib.Path(folder)
+    _check_target(folder)
+    missing = [key for key in cards.REQUIRED
+               if key not in card and key not in (*FILLED, "input")]
+    if missing:
+        raise InputError(f"a card for export has labels, thresholds, licence, data, "
+                         f"recipe and figures; it lacks {', '.join(missing)}")
+    _check_weights(model)
+    longest_side = card.get("input", {}).get("longest_side", signatures.LONGEST_SIDE)
+    model = inference_copy(model)
+    endpoints = signatures.endpoints(model, task, longest_side)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.",
+                                            dir=folder.parent))
+    try:
+        card = dict(card, name=folder.name, task=task, commit=commit(),
+                    input=signatures.card_input(model, task, longest_side),
+                    keras_modules=signatures.keras_modules(model))
+        card |= _write_files(scratch, model, endpoints)
+        cards.write(scratch, card)
+        serving = endpoints["serving_default"][0]
+        card["parity"] = parity.report(
+            scratch,
+            lambda picture: {k: np.asarray(v) for k, v in serving(picture).items()},
+            sample_pictures(task) if pictures is None else pictures,
+            card["thresholds"].get("score", 0.0),
+        )
+        cards.write(scratch, card)
+        scratch.chmod(0o755)
+        _replace(scratch, folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return cards.read(folder, task)
+
+
+def inference_copy(model: keras.Model) -> keras.Model:
+    """Copies a model in float32 and without a margin head.
+
+    A model trained in mixed precision would compute in bfloat16 wherever it is loaded.
+    """
+    config = _in_float32(keras.saving.serialize_keras_object(model))
+    config.pop("compile_config", None)
+    head = config["config"].get("margin")
+    if head is not None:
+        config["config"]["margin"] = None
+    copy = keras.saving.deserialize_keras_object(config)
+    if head is None:
+        copy.set_weights(model.get_weights())
+    else:
+        copy.backbone.set_weights(model.backbone.get_weights())
+    return copy
+
+
+def commit() -> str:
+    """Returns the git commit of the checkout that this package is in, or "unknown"."""
+    root = pathlib.Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return "unknown"
+    try:
+        lines = [
+            subprocess.run(["git", "-C", str(root), *arguments], check=True,
+                           capture_output=True, text=True).stdout.strip()
+            for arguments in (("rev-parse", "HEAD"),
+                              ("status", "--porcelain", "--", "mlcvtf"))
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return lines[0] + (" with changes" if lines[1] else "")
+
+
+def sample_pictures(task: str) -> list[np.ndarray]:
+    """Returns the pictures of the parity report: faces, noise, many sizes.
+
+    The faces are those of scikit-image and matplotlib, which come with the package.
+    """
+    import cv2
+    from matplotlib import cbook
+    from PIL import Image
+    from skimage import data
+
+    collins = data.astronaut()
+    with cbook.get_sample_data("grace_hopper.jpg") as file:
+        hopper = np.asarray(Image.open(file).convert("RGB"))
+    if task == "face_embedding":
+        crops = [collins[30:180, 140:290], hopper[60:320, 130:390]]
+        faces = [cv2.resize(crop, (112, 112), interpolation=cv2.INTER_AREA)
+                 for crop in crops]
+        return [*faces, *(face[:, ::-1].copy() for face in faces), *crops,
+                np.zeros((112, 112, 3), np.uint8), _noise(1, 1), _noise(90, 200)]
+    crowd = np.zeros((480, 640, 3), np.uint8)
+    for row in range(2):
+        for column in range(4):
+            picture = (collins, hopper)[(row + column) % 2]
+            tile = cv2.resize(picture, (160, 200), interpolation=cv2.INTER_AREA)
+            crowd[row * 240 : row * 240 + 200, column * 160 : column * 160 + 160] = tile
+    large = cv2.resize(collins, (3000, 2000), interpolation=cv2.INTER_LINEAR)
+    return [collins, hopper, crowd, large, cv2.resize(collins, (120, 160)),
+            _noise(480, 640), _noise(1, 1), _noise(17, 33), _noise(33, 700)]
+
+
+def _noise(height, width):
+    generator = np.random.default_rng(height * width)
+    return generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def _in_float32(config):
+    """Replaces every dtype policy in a serialised object."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy":
+            return config | {"config": {"name": "float32"}}
+        return {key: _in_float32(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return type(config)(_in_float32(value) for value in config)
+    return config
+
+
+def _write_files(folder, model, endpoints):
+    """Writes the files of every runtime; returns what the card says about them."""
+    model.save(folder / "model.keras")
+    outputs, parameters = saved_model.write(folder / "saved_model", model, endpoints)
+    operations = {}
+    for precision in litert.PRECISIONS:
+        content = litert.convert(folder / "saved_model", list(endpoints), precision)
+        operations = litert.check(content, parameters, precision)
+        (folder / f"{precision}.tflite").write_bytes(content)
+    return {
+        "outputs": signatures.card_outputs(outputs),
+        "parameters": parameters,
+        "operations": operations,
+    }
+
+
+def _check_weights(model):
+    for weight in model.weights:
+        value = np.asarray(keras.ops.convert_to_numpy(weight), np.float64)
+        if not np.all(np.isfinite(value)):
+            raise ValueError(f"Weights are finite numbers, {weight.path} has others")
+        if value.ndim > 1 and not np.any(value):
+            raise ValueError(f"Trained weights are not zero, {weight.path} is")
+
+
+def _check_target(folder):
+    if folder.exists() and not (folder / "card.json").is_file():
+        raise InputError(
+            f"the output is a new folder or a model folder to replace, {folder} is "
+            "something else"
+        )
+
+
+def _replace(source, folder):
+    """Puts a finished folder in its place; an older one goes when it is there."""
+    if not folder.exists():
+        os.rename(source, folder)
+        return
+    older = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.",
+                                          dir=folder.parent))
+    os.rename(folder, older / "model")
+    try:
+        os.rename(source, folder)
+    except OSError:
+        os.rename(older / "model", folder)
+        raise
+    finally:
+        shutil.rmtree(older, ignore_errors=True)
