@@ -1,0 +1,165 @@
+"""From a picture to faces and from faces to embeddings, with the shipped models.
+
+What every face command shares: the detector, the alignment and the embedder behind
+two verbs, on NumPy arrays, with either runtime.
+"""
+
+import hashlib
+import os
+import pathlib
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from mlcvtf import models_folder
+from mlcvtf.embedding import alignment
+from mlcvtf.video import predictor
+
+
+class Faces(NamedTuple):
+    """The faces of a picture, the surest first.
+
+    Attributes:
+        boxes: float32 `[n, 4]`: x1, y1, x2, y2 in pixels of the picture.
+        scores: float32 `[n]` in 0..1.
+        landmarks: float32 `[n, 5, 2]`: left eye, right eye, nose tip, left and right
+            corner of the mouth as seen in the picture.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    landmarks: np.ndarray
+
+
+class FacePipeline:
+    """The face detector and the face embedder.
+
+    Args:
+        models_dir: folder that holds `face_detector` and `face_embedder`; by default
+            that of the models that come with the package.
+        runtime: "litert", "saved_model", "keras", or "auto" for the fastest there is.
+        threads: processor threads for each of the two models.
+
+    Attributes:
+        detector: the predictor of the detector, with its card.
+        embedder: the predictor of the embedder, with its card.
+        model_hash: hexadecimal digits that identify the weights of both models.
+
+    Raises:
+        InputError: a model is missing, damaged or for another task.
+    """
+
+    def __init__(
+        self,
+        models_dir: str | os.PathLike | None = None,
+        runtime: str = "auto",
+        threads: int = 2,
+    ):
+        self.detector = load("face_detector", models_dir, runtime, threads)
+        self.embedder = load("face_embedder", models_dir, runtime, threads)
+        both = self.detector.model_hash + self.embedder.model_hash
+        self.model_hash = hashlib.sha256(both.encode()).hexdigest()
+
+    def detect(self, image: np.ndarray) -> Faces:
+        """Finds the faces in a picture.
+
+        Args:
+            image: uint8 `[height, width, 3]` RGB.
+
+        Returns:
+            The faces that score at least the threshold of the detector's card.
+        """
+        return detect(self.detector, image)
+
+    def embed(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """Embeds faces of a picture.
+
+        Args:
+            image: uint8 `[height, width, 3]` RGB.
+            landmarks: `[n, 5, 2]` in pixels of `image`.
+
+        Returns:
+            float32 `[n, d]` of unit norm; a row is zero, so that it is like nobody,
+            where landmarks coincide or are not finite.
+        """
+        vectors = np.zeros((len(landmarks), self.dimensions), np.float32)
+        for vector, points in zip(vectors, landmarks, strict=True):
+            try:
+                crop = alignment.align(image, points)
+            except ValueError:
+                continue
+            vector[:] = self.embedder(crop)["embedding"]
+        return vectors
+
+    def embed_whole(self, image: np.ndarray) -> np.ndarray:
+        """Embeds a picture that shows a face and nothing else.
+
+        Args:
+            image: uint8 `[height, width, 3]` RGB, stretched to the embedder's input.
+
+        Returns:
+            float32 `[d]` of unit norm.
+        """
+        size = (alignment.SIZE, alignment.SIZE)
+        crop = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        return self.embedder(crop)["embedding"]
+
+    def embed_picture(self, image: np.ndarray) -> tuple[int, np.ndarray | None]:
+        """Embeds the one face of a gallery picture.
+
+        Args:
+            image: uint8 `[height, width, 3]` RGB.
+
+        Returns:
+            How many faces were found, and the embedding, float32 `[d]`, if it is one.
+        """
+        faces = self.detect(image)
+        if len(faces.boxes) != 1:
+            return len(faces.boxes), None
+        vector = self.embed(image, faces.landmarks)[0]
+        return 1, vector if vector.any() else None
+
+    @property
+    def dimensions(self) -> int:
+        """How many numbers an embedding has."""
+        return self.embedder.card["outputs"]["embedding"]["shape"][-1]
+
+
+def load(
+    name: str, models_dir: str | os.PathLike | None, runtime: str, threads: int = 2
+) -> "predictor.Predictor":
+    """Loads one of the two models.
+
+    Args:
+        name: "face_detector" or "face_embedder".
+        models_dir: folder that holds it; None for the models of the package.
+        runtime: as of `FacePipeline`.
+        threads: processor threads.
+
+    Raises:
+        InputError: the model is missing, damaged or for another task.
+    """
+    task = {"face_detector": "face_detection", "face_embedder": "face_embedding"}[name]
+    folder = pathlib.Path(models_dir or models_folder.shipped_models())
+    return predictor.load(folder / name, runtime, task=task, threads=threads)
+
+
+def detect(detector: "predictor.Predictor", image: np.ndarray) -> Faces:
+    """Finds faces with a detector; see `FacePipeline.detect`."""
+    longest = max(image.shape[:2])
+    limit = detector.card["input"]["longest_side"]
+    scale = np.ones(2, np.float32)
+    if longest > limit:
+        # The graph would shrink it too, but by bilinear look-ups that skip pixels.
+        height, width = image.shape[:2]
+        size = [max(1, round(side * limit / longest)) for side in (width, height)]
+        scale = np.float32([width / size[0], height / size[1]])
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    found = detector(image)
+    keep = found["scores"] >= detector.card["thresholds"]["score"]
+    return Faces(
+        found["boxes"][keep] * np.tile(scale, 2),
+        found["scores"][keep],
+        found["landmarks"][keep] * scale,
+    )
