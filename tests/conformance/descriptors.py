@@ -1,0 +1,227 @@
+"""Every public layer, model, loss and metric once, with a tiny instance.
+
+The suites beside this file walk these lists; `coverage_test.py` fails when something
+public is not listed. Only keras and NumPy, so that JAX can run it too.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from mlcvtf.backbones.mobilenet_v2 import mobilenet_v2
+from mlcvtf.detection.centernet import CenterNet
+from mlcvtf.embedding.arcface import FaceEmbedder, face_backbone
+from mlcvtf.embedding.landmarks import SoftArgmax, landmark_network
+from mlcvtf.layers.decoder import pyramid_decoder
+from mlcvtf.layers.inverted_residual import InvertedResidual
+from mlcvtf.layers.margins import AdditiveAngularMargin
+from mlcvtf.losses.heatmap import HeatmapFocalLoss
+from mlcvtf.metrics.mean_average_precision import MeanAveragePrecision
+
+BATCH = 2
+
+
+class Model(NamedTuple):
+    """A layer or model.
+
+    Attributes:
+        covers: the public class or function that this is an instance of.
+        build: makes a tiny instance.
+        inputs: makes what it is called on: an array, or a list or dict of arrays.
+        targets: makes what its own `compute_loss` needs; None: outputs are fitted to
+            zero by mean squares.
+        spread: a list of inputs is spread over the arguments of the call.
+    """
+
+    covers: Any
+    build: Callable
+    inputs: Callable
+    targets: Callable | None = None
+    spread: bool = False
+
+
+class Function(NamedTuple):
+    """A loss or metric.
+
+    Attributes:
+        covers: the public class.
+        build: makes an instance.
+        truth: makes `y_true`.
+        prediction: makes `y_pred`.
+    """
+
+    covers: Any
+    build: Callable
+    truth: Callable
+    prediction: Callable
+
+
+def noise(*shape, low=0.0, high=1.0, seed=0):
+    """Returns a maker of fixed uniform float32 noise."""
+    def make():
+        values = np.random.default_rng(seed).uniform(low, high, shape)
+        return values.astype("float32")
+    return make
+
+
+def pictures(height, width=None):
+    return noise(BATCH, height, width or height, 3, high=255.0)
+
+
+def pyramid():
+    """Builds the smallest backbone: one strided convolution per level."""
+    x = images = keras.Input((64, 64, 3))
+    outputs = {}
+    for level in range(1, 5):
+        x = keras.layers.Conv2D(4, 3, 2, padding="same", activation="relu")(x)
+        outputs[f"P{level}"] = x
+    return keras.Model(images, {k: v for k, v in outputs.items() if k > "P1"})
+
+
+def objects():
+    """Returns targets of CenterNet: one box and one padding per picture."""
+    boxes = [[[8, 8, 40, 48], [0, 0, 0, 0]], [[20, 4, 60, 60], [0, 0, 0, 0]]]
+    landmarks = np.full((BATCH, 2, 5, 2), 24.0)
+    landmarks[1] = np.nan
+    return {"boxes": np.array(boxes, "float32"), "labels": np.array([[0, -1], [0, -1]]),
+            "landmarks": landmarks.astype("float32")}
+
+
+def identities():
+    return {"identity": np.array([2, -1]), "teacher": noise(BATCH, 8, seed=2)()}
+
+
+def face_embedder():
+    return FaceEmbedder(
+        face_backbone("tiny", features=8, size=32),
+        AdditiveAngularMargin(5, scale=16.0),
+        centre=[0.1] * 8,
+        teacher_weight=10.0,
+    )
+
+
+MODELS = {
+    "inverted_residual": Model(
+        InvertedResidual, lambda: InvertedResidual(4, 2), noise(BATCH, 7, 9, 4)
+    ),
+    "inverted_residual_strided": Model(
+        InvertedResidual, lambda: InvertedResidual(6, 1, 2), noise(BATCH, 7, 9, 4)
+    ),
+    "additive_angular_margin": Model(
+        AdditiveAngularMargin,
+        lambda: AdditiveAngularMargin(5, scale=8.0),
+        lambda: [noise(BATCH, 6, low=-1.0)(), np.array([1, -1], "int32")],
+        spread=True,
+    ),
+    "soft_argmax": Model(
+        SoftArgmax, lambda: SoftArgmax(4), noise(BATCH, 5, 7, 3, low=-3.0, high=3.0)
+    ),
+    "pyramid_decoder": Model(
+        pyramid_decoder,
+        lambda: pyramid_decoder({"P2": 3, "P3": 4}, width=4),
+        lambda: {"P2": noise(BATCH, 8, 12, 3)(), "P3": noise(BATCH, 4, 6, 4)()},
+    ),
+    "mobilenet_v2": Model(
+        mobilenet_v2, lambda: mobilenet_v2(0.1, None, (32, 32, 3)), pictures(32)
+    ),
+    "face_backbone": Model(
+        face_backbone, lambda: face_backbone("tiny", 8, size=32), pictures(32)
+    ),
+    "landmark_network": Model(
+        landmark_network, lambda: landmark_network(32, 5, alpha=0.1), pictures(32)
+    ),
+    "centernet": Model(
+        CenterNet,
+        lambda: CenterNet(pyramid(), 2, width=4, head_channels=4),
+        pictures(64),
+        objects,
+    ),
+    "centernet_landmarks": Model(
+        CenterNet,
+        lambda: CenterNet(pyramid(), 1, 5, width=4, head_channels=4, scale_free=True,
+                          regression="huber"),
+        pictures(64),
+        objects,
+    ),
+    "face_embedder": Model(FaceEmbedder, face_embedder, pictures(32), identities),
+}
+
+LOSSES = {
+    "heatmap_focal": Function(
+        HeatmapFocalLoss,
+        lambda: HeatmapFocalLoss(gamma=1.5, beta=3.0),
+        lambda: np.round(noise(BATCH, 4, 4, 3)(), 1),
+        noise(BATCH, 4, 4, 3, low=-4.0, high=4.0, seed=1),
+    ),
+}
+
+METRICS = {
+    "mean_average_precision": Function(
+        MeanAveragePrecision,
+        lambda: MeanAveragePrecision("AP50"),
+        lambda: {"boxes": np.array([[[0.0, 0, 10, 10], [20, 20, 30, 40]]]),
+                 "labels": np.array([[0, 0]])},
+        lambda: {"boxes": np.array([[[0.0, 0, 10, 9], [50, 50, 60, 60]]]),
+                 "scores": np.array([[0.9, 0.8]]), "labels": np.array([[0, 0]])},
+    ),
+}
+
+
+def build(name):
+    """Builds a descriptor as a model with fixed weights, on its own inputs' shapes."""
+    keras.utils.set_random_seed(1)
+    descriptor = MODELS[name]
+    instance = descriptor.build()
+    if isinstance(instance, keras.Model):
+        return instance
+    symbols = keras.tree.map_structure(
+        lambda x: keras.Input(x.shape[1:], dtype=str(x.dtype)), descriptor.inputs()
+    )
+    outputs = instance(*symbols) if descriptor.spread else instance(symbols)
+    return keras.Model(symbols, outputs, name=name)
+
+
+@functools.cache
+def reference(name):
+    """Returns a model that no test changes, its inputs and its outputs as arrays."""
+    model, inputs = build(name), MODELS[name].inputs()
+    return model, inputs, arrays(model(inputs, training=False))
+
+
+def arrays(outputs):
+    """Converts nested tensors to float32 or integer arrays."""
+    def convert(tensor):
+        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype)):
+            tensor = keras.ops.cast(tensor, "float32")
+        return keras.ops.convert_to_numpy(tensor)
+    return keras.tree.map_structure(convert, outputs)
+
+
+def fit_step(name, model, eager=False):
+    """Fits one batch four times; returns the first loss and the last.
+
+    Args:
+        name: of the descriptor.
+        model: what `build(name)` gave.
+        eager: skips the compilation of the step.
+    """
+    descriptor = MODELS[name]
+    inputs = descriptor.inputs()
+    loss = None
+    if descriptor.targets is not None:
+        targets = descriptor.targets()
+    else:
+        symbols = keras.tree.map_structure(
+            lambda x: keras.KerasTensor(x.shape, str(x.dtype)), inputs
+        )
+        outputs = model.compute_output_spec(symbols)
+        targets = keras.tree.map_structure(lambda x: np.zeros(x.shape), outputs)
+        loss = keras.tree.map_structure(lambda _: "mse", outputs)
+    model.compile(optimizer=keras.optimizers.Adam(1e-2), loss=loss, jit_compile=False,
+                  run_eagerly=eager)
+    history = model.fit(inputs, targets, batch_size=BATCH, epochs=4, shuffle=False,
+                        verbose=0)
+    return history.history["loss"][0], history.history["loss"][-1]
