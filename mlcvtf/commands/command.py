@@ -37,6 +37,10 @@ def run(
     """
     argv = sys.argv if argv is None else argv
     name = os.path.basename(argv[0])
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding lacks is no reason to stop.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     try:
         if any(argument in ("--help", "-h", "-help") for argument in argv[1:]):
             print(f"{usage.strip()}\n\nFlags:{_describe(flag_values)}")
@@ -67,6 +71,6 @@ def _describe(flag_values: flags.FlagValues) -> str:
         flag = flag_values[flag_name]
         if flag.name != flag_name:
             continue
-        default = "" if flag.default in (None, "") else f" [{flag.default_as_str}]"
+        default = "" if flag.default in (None, "", []) else f" [{flag.default}]"
         lines.append(f"\n  --{flag_name}{default}\n      {flag.help}")
     return "".join(lines)
