@@ -147,8 +147,12 @@ def check_paths(flag_values: flags.FlagValues) -> None:
 
     source = flag_values.source
     check_source(source)
-    for name in ("output", "json"):
-        path = flag_values[name].value
+    paths = [flag_values[name].value for name in ("output", "json")]
+    if all(paths) and os.path.realpath(paths[0]) == os.path.realpath(paths[1]):
+        raise InputError(
+            f"--output and --json must be two files, received {printable(paths[0])}"
+        )
+    for name, path in zip(("output", "json"), paths, strict=True):
         if path is None:
             continue
         if os.path.exists(path) and os.path.exists(source):

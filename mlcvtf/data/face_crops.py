@@ -1,21 +1,20 @@
 """Aligned and augmented face crops as a `keras.utils.PyDataset`."""
 
 import cv2
-import keras
 import numpy as np
 
 from mlcvtf.data import augment
+from mlcvtf.data.batches import EndlessBatches
 
 # Mirroring swaps left and right eye and the corners of the mouth.
 MIRRORED = [1, 0, 2, 4, 3]
 
 
-class FaceCrops(keras.utils.PyDataset):
+class FaceCrops(EndlessBatches):
     """Cuts a batch of faces with jittered alignment.
 
     The order of pictures and every random number depend on seed, epoch and index
-    alone, so that a resumed run sees what an uninterrupted one would have seen. Set
-    `epoch` (a callback of `training.fit` does) before an epoch starts.
+    alone.
 
     Args:
         images: n uint8 RGB pictures.
@@ -49,17 +48,15 @@ class FaceCrops(keras.utils.PyDataset):
         self.images, self.matrices, self.targets = images, matrices, targets
         self.size, self.batch_size = size, batch_size
         self.jitter, self.erasing, self.seed = jitter, erasing, seed
-        self.epoch = 0
 
     def __len__(self):
         return len(self.images) // self.batch_size
 
-    def __getitem__(self, index):
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(
-            len(self.images)
-        )
+    def batch(self, epoch: int, index: int) -> tuple:
+        """Cuts one batch: float32 crops and a dict of targets."""
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
         chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
-        generator = np.random.default_rng((self.seed, self.epoch, index))
+        generator = np.random.default_rng((self.seed, epoch, index))
         batch = np.empty((len(chosen), self.size, self.size, 3), np.float32)
         matrices = np.empty((len(chosen), 2, 3))
         mirrored = generator.random(len(chosen)) < 0.5

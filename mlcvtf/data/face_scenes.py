@@ -1,10 +1,10 @@
 """Pictures with faces at known places, composed from face crops and backgrounds."""
 
 import cv2
-import keras
 import numpy as np
 
 from mlcvtf.data import augment
+from mlcvtf.data.batches import EndlessBatches
 from mlcvtf.data.face_crops import MIRRORED
 from mlcvtf.embedding import alignment
 
@@ -12,7 +12,7 @@ from mlcvtf.embedding import alignment
 MIN_FACE = 12.0
 
 
-class FaceScenes(keras.utils.PyDataset):
+class FaceScenes(EndlessBatches):
     """Composes batches of scenes: faces of many sizes pasted into backgrounds.
 
     A face is pasted with an elliptic or whole-crop soft mask, rotated, blurred and
@@ -48,13 +48,13 @@ class FaceScenes(keras.utils.PyDataset):
         super().__init__(**kwargs)
         self.faces, self.backgrounds, self.batches = faces, backgrounds, batches
         self.steps, self.max_faces, self.seed = steps, max_faces, seed
-        self.epoch = 0
 
     def __len__(self):
         return self.steps
 
-    def __getitem__(self, index):
-        generator = np.random.default_rng((self.seed, self.epoch, index))
+    def batch(self, epoch: int, index: int) -> tuple:
+        """Composes one batch: float32 scenes and a dict of targets."""
+        generator = np.random.default_rng((self.seed, epoch, index))
         side, batch_size = self.batches[index % len(self.batches)]
         images = np.empty((batch_size, side, side, 3), np.float32)
         boxes = np.zeros((batch_size, self.max_faces, 4), np.float32)

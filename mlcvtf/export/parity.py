@@ -49,10 +49,18 @@ def report(
         {runtime: {output: {"largest": float, "mean": float}}}}. JSON's types only.
 
     Raises:
-        ParityError: a runtime fails, gives other boxes or labels, or an output that
-            is not finite or differs by more than `BOUNDS` allow.
+        ParityError: the reference detects nothing at all, or a runtime fails, gives
+            other boxes or labels, or an output that is not finite or differs by more
+            than `BOUNDS` allow.
     """
     expected = [reference(picture) for picture in pictures]
+    detections = [answer["scores"] for answer in expected if "scores" in answer]
+    matched = sum(int(np.sum(scores >= threshold)) for scores in detections)
+    if detections and not matched:
+        raise ParityError(
+            f"a detector finds something in the pictures of its report, this one finds "
+            f"nothing that scores {threshold}"
+        )
     received = {}
     for runtimes in PROCESSES:
         received |= _in_fresh_process(folder, runtimes, pictures)
@@ -61,8 +69,6 @@ def report(
         precision = "float16" if runtime.endswith("float16") else "float32"
         pairs = [pair for way in ways for pair in zip(expected, way, strict=True)]
         differences[runtime] = _summary(pairs, threshold, runtime, precision)
-    matched = sum(int(np.sum(e["scores"] >= threshold)) for e in expected
-                  if "scores" in e)
     return {"pictures": len(pictures), "matched": matched, "runtimes": differences}
 
 

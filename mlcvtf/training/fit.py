@@ -3,7 +3,7 @@
 A recipe is a Python file with `get_config()` and three functions:
 
 - `build(config)` gives a compiled `keras.Model`,
-- `data(config)` gives the training set, a `keras.utils.PyDataset` or `tf.data.Dataset`,
+- `data(config)` gives the training set, a `data.batches.EndlessBatches`,
 - `finish(config, model, workdir)` evaluates, exports, and returns a dict of figures.
 
 and, optionally, `smoke(config)`, which shrinks the config so that the whole recipe
@@ -48,17 +48,6 @@ def load_recipe(name: str):
     return module
 
 
-class Epoch(keras.callbacks.Callback):
-    """Tells a data set which epoch begins, so that its order survives a resume."""
-
-    def __init__(self, dataset):
-        super().__init__()
-        self.dataset = dataset
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.dataset.epoch = epoch
-
-
 class JSONLogger(keras.callbacks.Callback):
     """Appends one JSON line per epoch: epoch, seconds since the start, metrics."""
 
@@ -96,7 +85,6 @@ def run(recipe, config, workdir: str | pathlib.Path) -> dict:
     model, dataset = recipe.build(config), recipe.data(config)
     callbacks = [
         keras.callbacks.BackupAndRestore(workdir / "backup", delete_checkpoint=False),
-        Epoch(dataset),
         JSONLogger(workdir / "log.jsonl"),
         keras.callbacks.ModelCheckpoint(
             workdir / "epoch_{epoch:03d}.weights.h5",
@@ -104,8 +92,22 @@ def run(recipe, config, workdir: str | pathlib.Path) -> dict:
             save_freq=config.snapshot_epochs * len(dataset),
         ),
     ]
-    model.fit(dataset, epochs=config.epochs, callbacks=callbacks, verbose=2)
+    dataset.start = _finished_epochs(workdir / "backup")
+    model.fit(
+        dataset,
+        epochs=config.epochs,
+        steps_per_epoch=len(dataset),
+        shuffle=False,
+        callbacks=callbacks,
+        verbose=2,
+    )
     model.save(workdir / "model.keras")
     figures = recipe.finish(config, model, workdir)
     (workdir / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     return figures
+
+
+def _finished_epochs(backup):
+    """Reads from which epoch `BackupAndRestore` will go on."""
+    path = backup / "training_metadata.json"
+    return json.loads(path.read_text())["epoch"] if path.is_file() else 0

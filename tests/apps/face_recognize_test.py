@@ -280,6 +280,18 @@ def test_outputs_that_cannot_be_written(models, tmp_path, flag):
     assert not list(people.glob(".*"))
 
 
+def test_one_file_for_both_outputs(models, tmp_path):
+    people = gallery(tmp_path / "people", "Rosa")
+    target = tmp_path / "out.avi"
+    result = run(
+        models, people, f"--source={people}/Rosa", f"--json={target}",
+        f"--output={tmp_path}/./out.avi",
+    )
+    assert result.returncode == 1
+    assert "two files" in last_line(result)
+    assert not target.exists()
+
+
 def test_a_failed_run_leaves_older_outputs(models, tmp_path):
     people = gallery(tmp_path / "people", "Rosa")
     for name in ("out.mp4", "lines.jsonl"):

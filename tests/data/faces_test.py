@@ -95,9 +95,7 @@ def test_missing_files_are_named(tmp_path):
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not here")
 def test_list_in_the_card_is_the_rule():
-    listed = (
-        pathlib.Path(__file__).parents[2] / "docs/face_set_aside.txt"
-    )
+    listed = pathlib.Path(__file__).parents[2] / "docs/face_set_aside.txt"
     _, aside = faces.read_training(SHARED)
     people = {person for part in aside for person in part.people}
     assert set(listed.read_text().split("\n")[:-1]) == people

@@ -148,6 +148,14 @@ def test_a_model_with_other_weights_fails(monkeypatch):
         "embedding": {"largest": 0.0, "mean": 0.0}}
 
 
+def test_a_detector_that_finds_nothing_fails():
+    # So do zeroed weights of a heat map: nothing would be compared.
+    folder = tiny_models.folder("face_detection")
+    with pytest.raises(parity.ParityError, match="finds nothing that scores 0.4"):
+        parity.report(folder, lambda picture: detections([A], [0.3]),
+                      [tiny_models.spots(9, 9, 1)], 0.4)
+
+
 def test_a_file_that_does_not_load_fails(tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(tiny_models.folder("face_embedding"), folder)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from mlcvtf import card
+from mlcvtf.backbones.mobilenet_v2 import mobilenet_v2
+from mlcvtf.detection.centernet import CenterNet
 from mlcvtf.errors import InputError
 from mlcvtf.export import parity, saved_model, signatures, write
 from tests.export import tiny_models
@@ -129,6 +131,24 @@ def test_what_ships_computes_in_float32_without_the_margin_head():
     exact, rounded = (np.asarray(m.embed(image)) for m in (copy, model))
     assert 0 < np.abs(exact - rounded).max() < 0.05
     np.testing.assert_array_equal(copy.centre, model.centre)
+
+
+@pytest.mark.slow
+def test_centernet_ships_in_every_runtime(tmp_path):
+    backbone = mobilenet_v2(0.35, last_channels=None)
+    model = CenterNet(backbone, 1, 5, width=16, head_channels=16, scale_free=True)
+    generator = np.random.default_rng(0)
+    for weight in model.heads["heatmap"].weights:
+        bias = weight.path.endswith("bias")
+        weight.assign(generator.normal(0, 0 if bias else 1, weight.shape))
+    pictures = [generator.integers(0, 256, (*shape, 3), dtype=np.uint8)
+                for shape in ((1, 1), (17, 33), (240, 320), (700, 900))]
+    found = write.export(model, "face_detection", tmp_path / "detector",
+                         tiny_models.CARD, pictures)
+    assert found["parity"]["matched"] > 20
+    assert found["parameters"] == model.count_params()
+    assert found["keras_modules"] == ["mlcvtf.detection.centernet",
+                                      "mlcvtf.layers.inverted_residual"]
 
 
 def test_parameters_are_those_that_the_graph_uses(tmp_path):

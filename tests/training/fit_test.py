@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ml_collections.config_dict import config_dict
 
+from mlcvtf.data.batches import EndlessBatches
 from mlcvtf.errors import InputError
 from mlcvtf.training import fit
 
@@ -18,16 +19,14 @@ RECIPES = sorted(
 )
 
 
-class Points(keras.utils.PyDataset):
+class Points(EndlessBatches):
     """A line with noise that depends on the epoch."""
-
-    epoch = 0
 
     def __len__(self):
         return 3
 
-    def __getitem__(self, index):
-        x = np.random.default_rng((self.epoch, index)).normal(size=(8, 2))
+    def batch(self, epoch, index):
+        x = np.random.default_rng((epoch, index)).normal(size=(8, 2))
         return x.astype(np.float32), (x @ [[2.0], [-1.0]]).astype(np.float32)
 
 
@@ -35,10 +34,10 @@ def recipe(stop_after=None):
     """A linear recipe; with `stop_after` it is killed in the middle of an epoch."""
 
     class Dataset(Points):
-        def __getitem__(self, index):
-            if self.epoch == stop_after and index == 1:
-                raise KeyboardInterrupt
-            return super().__getitem__(index)
+        def batch(self, epoch, index):
+            if epoch == stop_after and index == 1:
+                raise OSError("killed")
+            return super().batch(epoch, index)
 
     def build(config):
         model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
@@ -59,7 +58,7 @@ CONFIG = config_dict.ConfigDict({"seed": 1, "epochs": 5, "snapshot_epochs": 2})
 
 def test_killed_run_ends_with_the_weights_of_an_undisturbed_one(tmp_path):
     whole = fit.run(recipe(), CONFIG, tmp_path / "whole")
-    with pytest.raises(BaseException):  # noqa: B017, PT011
+    with pytest.raises(Exception, match="killed"):
         fit.run(recipe(stop_after=3), CONFIG, tmp_path / "killed")
     lines = (tmp_path / "killed/log.jsonl").read_text().splitlines()
     assert len(lines) == 3 and not (tmp_path / "killed/model.keras").exists()
