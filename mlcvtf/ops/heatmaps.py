@@ -101,8 +101,8 @@ def decode_peaks(outputs, stride: int = 4, max_detections: int = 100):
             `[batch, h, w, 2]` in cells, "size" `[batch, h, w, 2]` in pixels and,
             optionally, "landmarks" `[batch, h, w, 2 k]` in pixels from the centre.
         stride: pixels per cell.
-        max_detections: at most so many per picture; less where there are fewer
-            cells times classes.
+        max_detections: n, detections per picture; where a picture has fewer peaks
+            the rest has score 0 and label -1.
 
     Returns:
         dict: "boxes" float `[batch, n, 4]` xyxy pixels, "scores" float `[batch, n]`
@@ -112,8 +112,11 @@ def decode_peaks(outputs, stride: int = 4, max_detections: int = 100):
     heatmap = outputs["heatmap"]
     _, height, width, classes = ops.shape(heatmap)
     peaks = ops.reshape(local_maxima(heatmap), (-1, height * width * classes))
-    count = min(max_detections, height * width * classes)
-    scores, index = ops.top_k(peaks, count)
+    # Where sizes are dynamic nobody knows whether there are enough cells to choose
+    # from: zeros are added, and what they give is padding.
+    peaks = ops.pad(peaks, [[0, 0], [0, max_detections]])
+    scores, index = ops.top_k(peaks, max_detections)
+    index = ops.minimum(index, height * width * classes - 1)
     cells, labels = index // classes, index % classes
     place = ops.stack([cells % width, cells // width], axis=-1)
     centre = ops.cast(place, scores.dtype) + gather_cells(outputs["offset"], cells)
@@ -122,7 +125,7 @@ def decode_peaks(outputs, stride: int = 4, max_detections: int = 100):
     result = {
         "boxes": ops.concatenate([centre - half, centre + half], axis=-1),
         "scores": scores,
-        "labels": ops.cast(labels, "int32"),
+        "labels": ops.where(scores > 0, ops.cast(labels, "int32"), -1),
     }
     if "landmarks" in outputs:
         points = gather_cells(outputs["landmarks"], cells)

@@ -99,4 +99,28 @@ def test_more_detections_than_cells():
         "offset": np.zeros((1, 1, 1, 2), np.float32),
         "size": np.ones((1, 1, 1, 2), np.float32),
     }
-    assert heatmaps.decode_peaks(maps)["boxes"].shape == (1, 1, 4)
+    found = heatmaps.decode_peaks(maps, max_detections=3)
+    np.testing.assert_allclose(found["boxes"][0, 0], [-0.5, -0.5, 0.5, 0.5])
+    np.testing.assert_array_equal(found["labels"], [[0, -1, -1]])
+    np.testing.assert_array_equal(found["scores"], [[0.5, 0, 0]])
+
+
+def test_decoding_in_a_graph_of_unknown_sizes():
+    import tensorflow as tf
+
+    maps = {
+        name: tf.TensorSpec([None, None, None, channels])
+        for name, channels in (("heatmap", 2), ("offset", 2), ("size", 2))
+    }
+    decode = tf.function(
+        lambda m: heatmaps.decode_peaks(m, 4, 5), input_signature=[maps]
+    )
+    generator = np.random.default_rng(0)
+    for size in ((3, 1), (9, 7)):
+        values = {
+            k: tf.constant(generator.uniform(size=(2, *size, 2)), tf.float32)
+            for k in maps
+        }
+        graph, eager = decode(values), heatmaps.decode_peaks(values, 4, 5)
+        for name in eager:
+            np.testing.assert_allclose(graph[name], eager[name], rtol=1e-6)
