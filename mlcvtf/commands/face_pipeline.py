@@ -15,6 +15,10 @@ import numpy as np
 from mlcvtf import models_folder
 from mlcvtf.embedding import alignment
 from mlcvtf.video import predictor
+from mlcvtf.video.track import overlaps
+
+# Two boxes that overlap more than this show one face.
+SAME_FACE = 0.6
 
 
 class Faces(NamedTuple):
@@ -157,9 +161,24 @@ def detect(detector: "predictor.Predictor", image: np.ndarray) -> Faces:
         scale = np.float32([width / size[0], height / size[1]])
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     found = detector(image)
-    keep = found["scores"] >= detector.card["thresholds"]["score"]
+    keep = np.flatnonzero(found["scores"] >= detector.card["thresholds"]["score"])
+    keep = keep[_distinct(found["boxes"][keep])]
     return Faces(
         found["boxes"][keep] * np.tile(scale, 2),
         found["scores"][keep],
         found["landmarks"][keep] * scale,
     )
+
+
+def _distinct(boxes):
+    """Says which boxes, the surest first, are no second box of a face.
+
+    A face that lies right between the cells of the detector's map may be a peak in
+    two of them.
+    """
+    keep = np.ones(len(boxes), bool)
+    if len(boxes) > 1:
+        same = overlaps(boxes, boxes) > SAME_FACE
+        for number in range(1, len(boxes)):
+            keep[number] = not (same[number, :number] & keep[:number]).any()
+    return keep

@@ -43,8 +43,13 @@ flags.DEFINE_float(
     flag_values=FLAGS,
 )
 DEFAULT_FAR = 1e-3
-# Two people who are this close in cosine cannot be told apart.
+# Two people who are this close in cosine cannot be told apart, for models whose card
+# does not say so itself.
 MARGIN = 0.03
+# The share of pairs of strangers that are taken for one face in neighbouring frames,
+# and the cosine for that where a model has no calibration.
+AGREEMENT_RATE = 1e-2
+AGREEMENT = 0.2
 
 
 def main(argv: list[str]) -> int:
@@ -65,7 +70,8 @@ def main(argv: list[str]) -> int:
     people = Gallery(FLAGS.gallery, pipeline.embed_picture, pipeline.model_hash)
     tell(people.refresh(progress=video_app.progress("gallery picture")))
     threshold = Threshold(pipeline.embedder.card, FLAGS.threshold, FLAGS.far)
-    app = Recognition(pipeline, people, threshold)
+    margin = pipeline.embedder.card["thresholds"].get("margin", MARGIN)
+    app = Recognition(pipeline, people, threshold, margin, threshold.agreement)
     return video_app.run(FLAGS, "face_recognize", app)
 
 
@@ -97,6 +103,15 @@ class Threshold:
                 "a threshold comes from the calibration in the embedder's card, "
                 f"{card['name']} has none: give --threshold"
             )
+
+    @property
+    def agreement(self) -> float:
+        """The cosine above which two neighbouring frames may show one person."""
+        from mlcvtf.embedding import calibration
+
+        if not self._calibration:
+            return AGREEMENT
+        return calibration.threshold(self._calibration, AGREEMENT_RATE, 1)
 
     def __call__(self, enrolled: int) -> float:
         """Returns the threshold with so many enrolled.
@@ -144,16 +159,21 @@ class Recognition:
         pipeline: a `face_pipeline.FacePipeline`.
         people: the `Gallery`, already read.
         threshold: from the number enrolled to the least cosine of a name.
+        margin: least distance in cosine between a name and the second.
+        agreement: least cosine between a face and the track that it continues.
     """
 
-    def __init__(self, pipeline, people, threshold):
+    def __init__(
+        self, pipeline, people, threshold, margin=MARGIN, agreement=AGREEMENT
+    ):
         from mlcvtf.video.track import Tracker
 
         self._pipeline = pipeline
         self._people = people
         self._threshold_of = threshold
+        self._margin = margin
         self._threshold = threshold(people.enrolled())
-        self._tracker = Tracker()
+        self._tracker = Tracker(agreement=agreement)
         self._names = collections.Counter()
 
     def process(self, frame) -> Recognized:
@@ -166,7 +186,7 @@ class Recognition:
         if frame.still:
             self._tracker.forget()
         tracks, vectors = self._tracker.update(faces.boxes, vectors)
-        matches = self._people.search(vectors, self._threshold, MARGIN)
+        matches = self._people.search(vectors, self._threshold, self._margin)
         self._names.update({match.name for match in matches})
         return Recognized(faces, tracks, matches)
 

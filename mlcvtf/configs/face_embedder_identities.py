@@ -9,15 +9,15 @@ knowledge from another one: what the labels of these data alone can teach.
 """
 
 from mlcvtf.configs import face_embedder
-from mlcvtf.configs.face_embedder import build, finish, smoke
+from mlcvtf.configs.face_embedder import build, centre, finish, smoke
 
-__all__ = ["build", "data", "finish", "get_config", "smoke"]
+__all__ = ["build", "centre", "data", "finish", "get_config", "smoke"]
 
 
 def get_config():
     """Returns the recipe's settings."""
     return face_embedder.get_config() | {
-        "epochs": 20,
+        "epochs": 16,
         "variant": "small",
         "teacher_weight": 0.0,
         "margin_weight": 1.0,

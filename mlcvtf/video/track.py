@@ -12,7 +12,6 @@ not inherit the name, because the embeddings do not agree.
 import numpy as np
 
 OVERLAP = 0.3
-AGREEMENT = 0.2
 NEWEST_WEIGHT = 0.1
 PATIENCE = 10
 
@@ -47,18 +46,17 @@ class Tracker:
     """Gives faces track numbers and steadied embeddings.
 
     Args:
+        agreement: least cosine between a face's embedding and its track's: what few
+            pairs of strangers reach, by the calibration of the embedder.
         overlap: least intersection over union of a face with its track.
-        agreement: least cosine between a face's embedding and its track's; faces of
-            two people are about 0, those of one person in neighbouring frames mostly
-            above 0.5.
         newest_weight: weight of the newest frame in the mean once there are many.
         patience: frames for which a track waits for its face to be found again.
     """
 
     def __init__(
         self,
+        agreement: float,
         overlap: float = OVERLAP,
-        agreement: float = AGREEMENT,
         newest_weight: float = NEWEST_WEIGHT,
         patience: int = PATIENCE,
     ):

@@ -36,6 +36,27 @@ def test_faces_above_the_threshold_of_the_card(pipeline):
     np.testing.assert_allclose(faces.landmarks[0], expected, atol=1e-3)
 
 
+class TwoPeaks:
+    """A detector that finds one face in two neighbouring cells, and another face."""
+
+    card = {"input": {"longest_side": 640}, "thresholds": {"score": 0.5}}
+
+    def __call__(self, image):
+        boxes = [[10, 10, 50, 60], [100, 10, 140, 60], [12, 10, 52, 60], [0, 0, 9, 9]]
+        return {
+            "boxes": np.float32(boxes),
+            "scores": np.float32([0.9, 0.8, 0.7, 0.2]),
+            "landmarks": np.arange(40, dtype=np.float32).reshape(4, 5, 2),
+        }
+
+
+def test_a_face_is_found_once():
+    faces = face_pipeline.detect(TwoPeaks(), np.zeros((100, 200, 3), np.uint8))
+    assert faces.boxes.tolist() == [[10, 10, 50, 60], [100, 10, 140, 60]]
+    np.testing.assert_allclose(faces.scores, [0.9, 0.8])
+    np.testing.assert_array_equal(faces.landmarks.reshape(-1), np.arange(20))
+
+
 def test_no_face(pipeline):
     scene = stand_in.scene(300, 200)
     faces = pipeline.detect(scene)

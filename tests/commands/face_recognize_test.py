@@ -59,9 +59,10 @@ class People:
         return changes
 
 
-def recognition(people, threshold=0.5):
+def recognition(people, threshold=0.5, margin=0.05):
     pipeline = Pipeline()
-    return pipeline, face_recognize.Recognition(pipeline, people, lambda n: threshold)
+    app = face_recognize.Recognition(pipeline, people, lambda n: threshold, margin)
+    return pipeline, app
 
 
 def unit(*values):
@@ -98,8 +99,8 @@ def test_the_margin_between_two_people():
     pipeline, app = recognition(People(Ada=ADA, Bob=BOB))
     pipeline.faces = [(box(0), unit(1.0, 0.98, 0))]
     assert names(app) == ["unknown"]
-    pipeline, app = recognition(People(Ada=ADA, Bob=BOB))
-    pipeline.faces = [(box(0), unit(1.0, 0.9, 0))]
+    pipeline, app = recognition(People(Ada=ADA, Bob=BOB), margin=0.01)
+    pipeline.faces = [(box(0), unit(1.0, 0.98, 0))]
     assert names(app) == ["Ada"]
 
 
@@ -152,6 +153,12 @@ def test_far_below_what_is_known_is_refused_only_if_asked_for(capsys):
     assert "for --far=0.01, less cannot be told" in capsys.readouterr().err
     default(1000)
     assert capsys.readouterr().err == ""
+
+
+def test_the_agreement_of_neighbouring_frames_is_calibrated():
+    assert face_recognize.Threshold(CARD, 0.9, None).agreement == pytest.approx(0.2)
+    bare = {"name": "it"}
+    assert face_recognize.Threshold(bare, 0.9, None).agreement == 0.2
 
 
 def test_a_gallery_that_outgrows_the_calibration_does_not_stop_the_app(capsys):

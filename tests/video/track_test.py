@@ -33,7 +33,7 @@ def test_overlaps_against_painted_pixels():
 
 
 def test_numbers_follow_moving_faces_in_any_order():
-    tracker = track.Tracker()
+    tracker = track.Tracker(0.2)
     numbers, _ = tracker.update([box(0), box(300)], [ADA, BOB])
     assert numbers.tolist() == [0, 1]
     for step in range(1, 6):
@@ -45,7 +45,7 @@ def test_numbers_follow_moving_faces_in_any_order():
 def test_the_embedding_is_the_mean_then_an_exponential_mean():
     random = np.random.default_rng(1)
     seen = [unit(ADA + 0.2 * random.normal(size=8)) for _ in range(30)]
-    tracker = track.Tracker(newest_weight=0.1)
+    tracker = track.Tracker(0.2, newest_weight=0.1)
     expected = seen[0]
     for count, vector in enumerate(seen, 1):
         _, means = tracker.update([box(0)], [vector])
@@ -57,7 +57,7 @@ def test_the_embedding_is_the_mean_then_an_exponential_mean():
 
 
 def test_one_bad_frame_does_not_change_the_winner():
-    tracker = track.Tracker()
+    tracker = track.Tracker(0.2)
     for _ in range(10):
         tracker.update([box(0)], [ADA])
     bad = unit(0.5 * ADA + 0.8 * BOB)
@@ -68,7 +68,7 @@ def test_one_bad_frame_does_not_change_the_winner():
 
 
 def test_a_newcomer_in_the_same_place_is_a_new_track():
-    tracker = track.Tracker()
+    tracker = track.Tracker(0.2)
     tracker.update([box(0)], [ADA])
     numbers, means = tracker.update([box(0)], [BOB])
     assert numbers.tolist() == [1]
@@ -76,13 +76,13 @@ def test_a_newcomer_in_the_same_place_is_a_new_track():
 
 
 def test_the_same_face_elsewhere_is_a_new_track():
-    tracker = track.Tracker()
+    tracker = track.Tracker(0.2)
     tracker.update([box(0)], [ADA])
     assert tracker.update([box(200)], [ADA])[0].tolist() == [1]
 
 
 def test_each_track_goes_to_the_face_that_overlaps_most():
-    tracker = track.Tracker()
+    tracker = track.Tracker(0.2)
     tracker.update([box(0)], [ADA])
     numbers, _ = tracker.update([box(40), box(10)], [ADA, ADA])
     assert numbers.tolist() == [1, 0]
@@ -91,7 +91,7 @@ def test_each_track_goes_to_the_face_that_overlaps_most():
 def test_a_track_waits_for_its_face_but_not_for_ever():
     nothing = np.zeros((0, 4)), np.zeros((0, 8), np.float32)
     for missed, expected in ((3, 0), (4, 1)):
-        tracker = track.Tracker(patience=3)
+        tracker = track.Tracker(0.2, patience=3)
         tracker.update([box(0)], [ADA])
         for _ in range(missed):
             numbers, means = tracker.update(*nothing)
@@ -100,7 +100,7 @@ def test_a_track_waits_for_its_face_but_not_for_ever():
 
 
 def test_faces_without_an_embedding_are_never_confused():
-    tracker = track.Tracker()
+    tracker = track.Tracker(0.2)
     zero = np.zeros(8, np.float32)
     for expected in range(3):
         numbers, means = tracker.update([box(0)], [zero])
@@ -109,7 +109,7 @@ def test_faces_without_an_embedding_are_never_confused():
 
 
 def test_forget_ends_tracks_but_not_the_count():
-    tracker = track.Tracker()
+    tracker = track.Tracker(0.2)
     tracker.update([box(0), box(300)], [ADA, BOB])
     tracker.forget()
     assert tracker.update([box(0)], [ADA])[0].tolist() == [2]
