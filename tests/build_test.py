@@ -26,10 +26,15 @@ exports_files(["LICENSE"])
 
 
 def files(*patterns):
-    """Returns the paths under the root that match, sorted, without caches."""
-    found = {p.relative_to(ROOT).as_posix() for pattern in patterns
-             for p in ROOT.glob(pattern) if p.is_file()}
-    return sorted(name for name in found if "__pycache__" not in name)
+    """Returns the paths under the root that match, sorted.
+
+    Caches, and hidden folders, such as an export makes while it writes, are left out.
+    """
+    found = {p.relative_to(ROOT) for pattern in patterns for p in ROOT.glob(pattern)
+             if p.is_file()}
+    return sorted(path.as_posix() for path in found
+                  if not any(part.startswith((".", "__pycache__"))
+                             for part in path.parts))
 
 
 def expected():

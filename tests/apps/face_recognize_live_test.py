@@ -143,7 +143,7 @@ def test_a_camera_that_closes_and_comes_back(models, tmp_path):
     people = gallery(tmp_path / "people", "Rosa")
     with stream.serve(moments(), rate=20) as camera:
         with app(models, people, camera.url, "--reconnect=20") as running:
-            running.next()
+            last = running.next()["frame"]
             camera.closed.set()
             time.sleep(1.0)
             while not running.lines.empty():
