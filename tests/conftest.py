@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import socket
 
 import numpy as np
@@ -11,6 +12,10 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("MPLBACKEND", "agg")
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and the programs
+# under test would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOCAL = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "")
 

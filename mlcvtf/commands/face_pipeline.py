@@ -117,11 +117,16 @@ class FacePipeline:
 
         Returns:
             How many faces were found, and the embedding, float32 `[d]`, if it is one.
+            Beside the best, a face counts only from the card's `certain` score on: a
+            false box in a portrait's background is no reason to refuse it.
         """
         faces = self.detect(image)
-        if len(faces.boxes) != 1:
-            return len(faces.boxes), None
-        vector = self.embed(image, faces.landmarks)[0]
+        thresholds = self.detector.card["thresholds"]
+        certain = np.sum(faces.scores >= thresholds.get("certain", thresholds["score"]))
+        count = max(int(certain), min(len(faces.boxes), 1))
+        if count != 1:
+            return count, None
+        vector = self.embed(image, faces.landmarks[:1])[0]
         return 1, vector if vector.any() else None
 
     @property
