@@ -114,12 +114,13 @@ def judge(records: list[dict], truth: list, enrolled: list[str]) -> tuple[list, 
         Lines that tell what was found, and lines that tell what is wrong: a name that
         another person or no person got, and a person who was mostly not named.
     """
-    shown, right, wrong = collections.Counter(), collections.Counter(), []
+    shown, right, wrong, stray = collections.Counter(), collections.Counter(), [], 0
     for placement in (p for placements in truth for p in placements):
         shown[placement.name] += 1
     for record in records:
         for face in record["faces"]:
             who = _at(face["box"], truth[record["frame"]])
+            stray += who is None
             if face["name"] == (who if who in enrolled else UNKNOWN):
                 right[who] += 1
             elif face["name"] != UNKNOWN:
@@ -127,6 +128,7 @@ def judge(records: list[dict], truth: list, enrolled: list[str]) -> tuple[list, 
                              f"{face['name']}")
     summary = [f"frames with the right name, {name if name in enrolled else UNKNOWN}: "
                f"{right[name]} of {count} with {name}" for name, count in shown.items()]
+    summary.append(f"boxes where there is no face: {stray} in {len(records)} frames")
     wrong += [f"{name} got the right name in {right[name]} of {count} frames, at least "
               f"{LEAST_SHARE:.0%} are needed"
               for name, count in shown.items() if right[name] < LEAST_SHARE * count]

@@ -31,11 +31,14 @@ def test_right_names_pass(truth):
     summary, wrong = demo.judge(found, truth, [COLLINS, HOPPER])
     assert wrong == []
     assert summary == [f"frames with the right name, {HOPPER}: 4 of 4 with {HOPPER}",
-                       f"frames with the right name, {COLLINS}: 3 of 3 with {COLLINS}"]
+                       f"frames with the right name, {COLLINS}: 3 of 3 with {COLLINS}",
+                       "boxes where there is no face: 0 in 4 frames"]
 
 
 def test_a_name_for_nobody_is_wrong(truth):
-    _, wrong = demo.judge(records((HOPPER, COLLINS)), truth, [COLLINS, HOPPER])
+    found = records((HOPPER, COLLINS))
+    summary, wrong = demo.judge(found, truth, [COLLINS, HOPPER])
+    assert summary[-1] == "boxes where there is no face: 1 in 4 frames"
     assert wrong == [f"frame 0: no person was named {COLLINS}"]
 
 

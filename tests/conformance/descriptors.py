@@ -220,7 +220,7 @@ def fit_step(name, model, eager=False):
         outputs = model.compute_output_spec(symbols)
         targets = keras.tree.map_structure(lambda x: np.zeros(x.shape), outputs)
         loss = keras.tree.map_structure(lambda _: "mse", outputs)
-    model.compile(optimizer=keras.optimizers.Adam(1e-2), loss=loss, jit_compile=False,
+    model.compile(optimizer=keras.optimizers.Adam(1e-3), loss=loss, jit_compile=False,
                   run_eagerly=eager)
     history = model.fit(inputs, targets, batch_size=BATCH, epochs=4, shuffle=False,
                         verbose=0)
