@@ -36,13 +36,13 @@ def get_config():
         "landmarks": "work/face_landmarks/landmarks.npz",
         "seed": 0,
         "snapshot_epochs": 5,
-        "epochs": 26,
+        "epochs": 36,
         "steps": 200,
         "learning_rate": 2e-3,
         "weight_decay": 0.01,
-        "alpha": 0.35,
-        "width": 24,
-        "head_channels": 16,
+        "alpha": 0.5,
+        "width": 32,
+        "head_channels": 32,
         "max_faces": 16,
     }
 
@@ -61,8 +61,9 @@ def build(config):
         width=config.width,
         head_channels=config.head_channels,
         scale_free=True,
+        neighbours=1,
         size_weight=1.0,
-        landmark_weight=3.0,
+        landmark_weight=5.0,
         name="face_detector",
     )
     steps = config.steps * config.epochs
@@ -89,6 +90,7 @@ def face_list(config) -> list:
     """Reads all training faces with their landmarks."""
     images, landmarks = faces.read_landmarks(config.data)
     found = list(zip(images, landmarks, strict=True)) * 2
+    scored = faces.scored_people(config.data)
     with np.load(config.landmarks, allow_pickle=False) as stored:
         for part in faces.read_training(config.data)[0]:
             points = dict(
@@ -96,7 +98,10 @@ def face_list(config) -> list:
             )
             found += [
                 (image, points[name])
-                for name, image in zip(part.names, part.images, strict=True)
+                for name, image, person in zip(
+                    part.names, part.images, part.people, strict=True
+                )
+                if person not in scored
             ]
     return found
 

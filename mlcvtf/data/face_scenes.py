@@ -10,15 +10,20 @@ from mlcvtf.embedding import alignment
 
 # Rows and columns of faces that are too small to learn from are marked as nothing.
 MIN_FACE = 12.0
+# Share of faces that something hides a part of.
+COVERED = 0.15
+# Standard deviation of the logarithm by which a face's width and height are stretched.
+STRETCH = 0.06
 
 
 class FaceScenes(EndlessBatches):
     """Composes batches of scenes: faces of many sizes pasted into backgrounds.
 
-    A face is pasted with an elliptic or whole-crop soft mask, rotated, blurred and
-    lit at random; sometimes a scene is one whole crop, enlarged or shrunk, so that
-    real necks and shoulders surround the face; some scenes have no face at all. Every
-    random number depends on seed, epoch and index alone.
+    A face is pasted with an elliptic or whole-crop soft mask, rotated, stretched,
+    partly covered, blurred and lit at random; sometimes a scene is one whole crop,
+    enlarged or shrunk, so that real necks and shoulders surround the face; some scenes
+    have no face at all. Pieces of background are pasted with the same masks, so that a
+    seam says nothing. Every random number depends on seed, epoch and index alone.
 
     Args:
         faces: list of (uint8 RGB picture, float `[5, 2]` landmarks in its pixels).
@@ -39,7 +44,7 @@ class FaceScenes(EndlessBatches):
         self,
         faces,
         backgrounds,
-        batches=((256, 16), (512, 4), (256, 16), (256, 16), (384, 7), (256, 16)),
+        batches=((256, 16), (512, 4), (256, 16), (160, 40), (384, 7), (256, 16)),
         steps: int = 200,
         max_faces: int = 16,
         seed: int = 0,
@@ -96,36 +101,56 @@ class FaceScenes(EndlessBatches):
             picture = picture[:, ::-1]
         return np.ascontiguousarray(picture)
 
-    def _face(self, generator, eye_distance, centre, rotation):
-        """Draws a face: picture, landmarks and the matrix that puts it in place."""
+    def _face(self, generator):
+        """Draws a face: picture and landmarks."""
         picture, points = self.faces[generator.integers(len(self.faces))]
         if generator.random() < 0.5:
             picture = np.ascontiguousarray(picture[:, ::-1])
             points = points[MIRRORED] * [-1, 1] + [picture.shape[1] - 1, 0]
         picture = augment.photometric(picture, generator)
-        middle = points.mean(0)
-        fit = alignment.similarity(alignment.TEMPLATE, points)
-        scale = eye_distance / (35.24 * np.hypot(fit[0, 0], fit[1, 0]))
-        angle = np.deg2rad(generator.normal(0, rotation))
-        cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
-        turn = np.array([[cosine, -sine], [sine, cosine]])
-        matrix = np.hstack([turn, (np.asarray(centre) - turn @ middle)[:, None]])
-        return picture, points, matrix
+        if generator.random() < COVERED:
+            picture = self._cover(picture, points, generator)
+        return picture, points
+
+    def _piece(self, height, width, generator):
+        """Cuts a piece of that size out of some background."""
+        picture = self.backgrounds[generator.integers(len(self.backgrounds))]
+        share = np.exp(generator.uniform(np.log(0.15), np.log(0.9)))
+        side = max(8, int(share * min(picture.shape[:2])))
+        y = generator.integers(0, picture.shape[0] - side + 1)
+        x = generator.integers(0, picture.shape[1] - side + 1)
+        piece = picture[y : y + side, x : x + side]
+        return cv2.resize(piece, (width, height), interpolation=cv2.INTER_AREA)
+
+    def _cover(self, picture, points, generator):
+        """Hides a part of a face behind something, as hands and hats do."""
+        box = alignment.face_box(points)
+        size = np.maximum((box[2:] - box[:2]) * generator.uniform(0.25, 0.6, 2), 2)
+        corner = box[:2] + (box[2:] - box[:2]) * generator.uniform(-0.3, 0.9, 2)
+        limit = picture.shape[1::-1]
+        x1, y1 = np.clip(corner, 0, limit).astype(int)
+        x2, y2 = np.clip(corner + size, 0, limit).astype(int)
+        picture = picture.copy()
+        if x2 > x1 and y2 > y1:
+            picture[y1:y2, x1:x2] = self._piece(y2 - y1, x2 - x1, generator)
+        return picture
 
     def _single(self, background, side, generator):
         """Fills the scene with one crop; where it ends the background stays."""
         eyes = side * np.exp(generator.uniform(np.log(0.08), np.log(0.45)))
         centre = side * generator.uniform(0.3, 0.7, 2)
-        picture, points, matrix = self._face(generator, eyes, centre, 8.0)
+        picture, points = self._face(generator)
+        matrix = _placement(points, eyes, centre, 8.0, generator)
         mask = np.full(picture.shape[:2], 255, np.uint8)
         _warp_over(background, picture, mask, matrix)
         return background, [_move(points, matrix)]
 
     def _paste_many(self, image, count, side, generator):
-        """Pastes faces into `image` in place, most of them small; gives landmarks."""
+        """Pastes faces and other things into `image` in place; gives landmarks."""
         taken, landmarks = [], []
         largest = np.log(0.35 * side)
-        for _ in range(count):
+        others = generator.poisson(0.4 * count)
+        for number in range(count + others):
             eyes = np.exp(generator.uniform(np.log(7.0), largest))
             if count > 3:
                 # A crowd: room for all.
@@ -134,15 +159,33 @@ class FaceScenes(EndlessBatches):
             box = np.array([*(centre - 1.6 * eyes), *(centre + 1.6 * eyes)])
             if any(_overlap(box, other) for other in taken):
                 continue
-            picture, points, matrix = self._face(generator, eyes, centre, 14.0)
-            moved = _move(points, matrix)
+            is_face = number < count
+            if is_face:
+                picture, points = self._face(generator)
+            else:
+                picture = self._piece(alignment.SIZE, alignment.SIZE, generator)
+                points = alignment.TEMPLATE
+            matrix = _placement(points, eyes, centre, 14.0, generator)
             mask = _mask(picture.shape[:2], points, generator)
             _warp_over(image, picture, mask, matrix)
             taken.append(box)
+            moved = _move(points, matrix)
             found = alignment.face_box(moved)
-            if found[3] - found[1] >= MIN_FACE and _inside(moved, side):
+            if is_face and found[3] - found[1] >= MIN_FACE and _inside(moved, side):
                 landmarks.append(moved)
         return landmarks
+
+
+def _placement(points, eye_distance, centre, rotation, generator):
+    """Draws the matrix that puts a face's middle at `centre`, in that size."""
+    fit = alignment.similarity(alignment.TEMPLATE, points)
+    eyes = alignment.TEMPLATE[1, 0] - alignment.TEMPLATE[0, 0]
+    scale = eye_distance / (eyes * np.hypot(fit[0, 0], fit[1, 0]))
+    angle = np.deg2rad(generator.normal(0, rotation))
+    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    turn = turn * np.exp(generator.normal(0, STRETCH, 2))
+    return np.hstack([turn, (np.asarray(centre) - turn @ points.mean(0))[:, None]])
 
 
 def _move(points, matrix):

@@ -118,6 +118,12 @@ def read_landmarks(root: str | pathlib.Path, split: str = "train"):
     return [pictures[row["file"]] for row in rows], np.array(landmarks, np.float32)
 
 
+def scored_people(root: str | pathlib.Path) -> set[str]:
+    """Lists the people of `ytf_landmarks68` val, who are in LFW folds 1-4 as well."""
+    rows = read_table(pathlib.Path(root) / "ytf_landmarks68/val.csv")
+    return {"lfw:" + row["person"] for row in rows}
+
+
 def is_set_aside(source: str, person: str) -> bool:
     """Tells whether a person is kept out of training to calibrate thresholds.
 

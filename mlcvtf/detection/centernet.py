@@ -8,7 +8,10 @@ gamma 2 and beta 4; L1 for offset (weight 1) and size (weight 0.1), at centres a
 local maxima in place of NMS. The course's text says Huber for the boxes; the paper
 trains with L1, the default here, and `regression="huber"` is the other.
 
-Different: the decoder is a top-down pyramid (1x1 lateral, upsampling by 2, 3x3) rather
+Different: with `neighbours=1` the cells around a centre learn offset, size and landmarks
+as well, weighted by the object's Gaussian, since one cell per object is a sparse
+teacher (Liu et al., 2020, "Training-Time-Friendly Network", arXiv:1909.00700; 0, the
+default, is the paper's); the decoder is a top-down pyramid (1x1 lateral, upsampling by 2, 3x3) rather
 than deformable convolutions; an optional head gives landmarks (the paper's pose head
 without its extra heat map); and with `scale_free=True` sizes are predicted as
 logarithms and landmarks in box sides, their errors being relative too, so that a face
@@ -58,6 +61,7 @@ class CenterNet(keras.Model):
         head_channels: channels of the 3x3 convolution of each head.
         regression: "l1" (the paper) or "huber" (beta 1).
         scale_free: see the file's docstring.
+        neighbours: cells on each side of a centre that learn its regressions too.
         offset_weight: weight of the offset loss.
         size_weight: weight of the size loss; 0.1 is the paper's for sizes in cells.
         landmark_weight: weight of the landmark loss.
@@ -82,6 +86,7 @@ class CenterNet(keras.Model):
         head_channels: int = 32,
         regression: str = "l1",
         scale_free: bool = False,
+        neighbours: int = 0,
         offset_weight: float = 1.0,
         size_weight: float = 0.1,
         landmark_weight: float = 0.1,
@@ -93,12 +98,15 @@ class CenterNet(keras.Model):
                 "classes is at least 1 and landmarks at least 0, received "
                 f"{classes} and {landmarks}"
             )
+        if neighbours < 0:
+            raise ValueError(f"neighbours is at least 0, received {neighbours}")
         if regression not in ("l1", "huber"):
             raise ValueError(f"regression is 'l1' or 'huber', received {regression!r}")
         self.backbone = backbone
         self.classes, self.landmarks = classes, landmarks
         self.width, self.head_channels = width, head_channels
         self.regression, self.scale_free = regression, scale_free
+        self.neighbours = neighbours
         self.offset_weight, self.size_weight = offset_weight, size_weight
         self.landmark_weight = landmark_weight
         levels = {
@@ -154,48 +162,81 @@ class CenterNet(keras.Model):
             boxes, labels, height, width, self.classes, STRIDE
         )
         loss = self.loss_function(target, y_pred["logits"])
-        valid = ops.cast(labels >= 0, "float32")
         centre = (boxes[..., :2] + boxes[..., 2:]) / 2
-        limit = ops.cast(ops.stack([width - 1, height - 1]), "float32")
-        cell = ops.clip(ops.floor(centre / STRIDE), 0.0, limit)
-        place = ops.cast(cell, "int32")
-        index = place[..., 1] * width + place[..., 0]
-        found = {
-            name: heatmaps.gather_cells(y_pred[name], index)
-            for name in ("offset", "size", "landmarks")
-            if name in y_pred
-        }
         size = ops.maximum(boxes[..., 2:] - boxes[..., :2], 1e-3)
-        error = self._regression(found["offset"] - (centre / STRIDE - cell), valid)
-        loss = loss + self.offset_weight * error
+        cells, weight = self._cells(centre, size, labels >= 0, height, width)
+        place = ops.cast(cells, "int32")
+        index = ops.reshape(
+            place[..., 1] * width + place[..., 0], (ops.shape(boxes)[0], -1)
+        )
+
+        def at_cells(name):
+            """Gives `[batch, n, cells, channels]`."""
+            found = heatmaps.gather_cells(y_pred[name], index)
+            return ops.reshape(found, (*ops.shape(weight), y_pred[name].shape[-1]))
+
+        error = at_cells("offset") - (centre[:, :, None] / STRIDE - cells)
+        loss = loss + self.offset_weight * self._regression(error, weight)
+        found = at_cells("size")
         if self.scale_free:
-            ratio = ops.log(ops.maximum(found["size"], 1e-3)) - ops.log(size)
+            error = ops.log(ops.maximum(found, 1e-3)) - ops.log(size[:, :, None])
         else:
-            ratio = (found["size"] - size) / STRIDE
-        loss = loss + self.size_weight * self._regression(ratio, valid)
+            error = (found - size[:, :, None]) / STRIDE
+        loss = loss + self.size_weight * self._regression(error, weight)
         if self.landmarks:
-            error = self._landmark_error(
-                found["landmarks"], y["landmarks"], centre, size, valid
+            error, known = self._landmark_error(
+                at_cells("landmarks"), y["landmarks"], centre, size
             )
-            loss = loss + self.landmark_weight * error
+            loss = loss + self.landmark_weight * self._regression(error, weight * known)
         return loss
 
-    def _landmark_error(self, found, points, centre, size, valid):
-        points = ops.cast(points, "float32")
-        known = valid * ops.cast(ops.all(ops.isfinite(points), axis=(2, 3)), "float32")
-        points = ops.where(ops.isfinite(points), points, 0.0) - centre[:, :, None]
-        error = ops.reshape(found, ops.shape(points)) - points
-        unit = size[:, :, None] if self.scale_free else STRIDE
-        error = ops.reshape(error / unit, (*ops.shape(found)[:2], -1))
-        return self._regression(error, known)
+    def _landmark_error(self, found, points, centre, size):
+        """Compares landmarks with what `[batch, n, cells, 2 k]` predict.
 
-    def _regression(self, error, valid):
-        """Sums over coordinates and objects, divided by the number of objects."""
+        Returns:
+            The error, and `[batch, n, 1]`: 1 where all landmarks are known, else 0.
+        """
+        points = ops.cast(points, "float32")
+        known = ops.cast(ops.all(ops.isfinite(points), axis=(2, 3)), "float32")
+        points = ops.where(ops.isfinite(points), points, 0.0) - centre[:, :, None]
+        points = ops.reshape(points, (*ops.shape(size)[:2], 1, 2 * self.landmarks))
+        unit = size if self.scale_free else ops.full_like(size, STRIDE)
+        unit = ops.tile(unit, (1, 1, self.landmarks))[:, :, None]
+        return (found - points) / unit, known[..., None]
+
+    def _cells(self, centre, size, valid, height, width):
+        """Picks where an object's regressions are learned, and how much each counts.
+
+        Returns:
+            Cells float `[batch, n, k, 2]` (x, y), the centre's own first where k is 1,
+            and weights `[batch, n, k]` that add up to 1 for a valid object, else to 0.
+        """
+        limit = ops.cast(ops.stack([width - 1, height - 1]), "float32")
+        cell = ops.clip(ops.floor(centre / STRIDE), 0.0, limit)
+        steps = range(-self.neighbours, self.neighbours + 1)
+        steps = ops.convert_to_tensor([[x, y] for y in steps for x in steps], "float32")
+        cells = cell[:, :, None] + steps
+        inside = ops.all((cells >= 0) & (cells <= limit), axis=-1)
+        sigma = heatmaps.gaussian_sigma(size / STRIDE)[..., None]
+        distance = ops.sum(ops.square(steps), axis=-1)
+        weight = ops.exp(-distance / (2 * ops.square(sigma)))
+        weight = weight * ops.cast(inside, "float32")
+        weight = weight / ops.sum(weight, axis=-1, keepdims=True)
+        weight = weight * ops.cast(valid, "float32")[..., None]
+        return ops.clip(cells, 0.0, limit), weight
+
+    def _regression(self, error, weight):
+        """Sums over coordinates and weighted cells, divided by the number of objects.
+
+        Args:
+            error: `[batch, n, cells, coordinates]`.
+            weight: `[batch, n, cells]`.
+        """
         error = ops.abs(error)
         if self.regression == "huber":
             error = ops.where(error < 1, 0.5 * ops.square(error), error - 0.5)
-        total = ops.sum(error * valid[..., None])
-        return total / ops.maximum(ops.sum(valid), 1.0)
+        total = ops.sum(error * weight[..., None])
+        return total / ops.maximum(ops.sum(weight), 1.0)
 
     def detect(self, images, max_detections: int = 100):
         """Finds objects.
@@ -219,6 +260,7 @@ class CenterNet(keras.Model):
             "head_channels",
             "regression",
             "scale_free",
+            "neighbours",
             "offset_weight",
             "size_weight",
             "landmark_weight",

@@ -8,7 +8,6 @@ One heat map per landmark, read by soft-argmax: Sun, Xiao, Wei, Liang, Wei, 2018
 import keras
 from keras import ops
 
-from mlcvtf.backbones.mobilenet_v2 import mobilenet_v2
 from mlcvtf.layers.decoder import pyramid_decoder
 
 
@@ -48,24 +47,35 @@ class SoftArgmax(keras.layers.Layer):
         return config
 
 
-def landmark_network(size: int = 112, points: int = 5, alpha: float = 0.35):
-    """Builds the network.
+def landmark_network(
+    backbone: keras.Model, points: int = 5, width: int = 48
+) -> keras.Model:
+    """Puts a decoder and heat maps on the trunk of a face embedder.
 
     Args:
-        size: side of the crop in pixels, a multiple of 16.
+        backbone: what `arcface.face_backbone` gives; its features of stride 4 and
+            more are used, its dense end is not.
         points: number of landmarks.
-        alpha: width multiplier of the MobileNetV2 backbone.
+        width: channels of the decoder.
 
     Returns:
         Functional model: float32 `[batch, size, size, 3]` in 0..255 to float32
         `[batch, points, 2]`, pixels of the crop.
     """
-    backbone = mobilenet_v2(
-        alpha, last_channels=None, input_shape=(size, size, 3), momentum=0.98
-    )
-    pyramid = {
-        level: maps for level, maps in backbone.output.items() if "P2" <= level <= "P4"
+    # A later block of the same side replaces an earlier one.
+    stages = {
+        layer.output.shape[1]: layer.output
+        for layer in backbone.layers
+        if isinstance(layer, keras.layers.PReLU)
     }
-    decoder = pyramid_decoder({k: v.shape[-1] for k, v in pyramid.items()}, width=32)
-    maps = keras.layers.Conv2D(points, 1, name="maps")(decoder(pyramid))
-    return keras.Model(backbone.input, SoftArgmax(4, name="points")(maps))
+    size = backbone.input.shape[1]
+    pyramid = {
+        f"P{level}": stages[size >> level]
+        for level in range(2, size.bit_length())
+        if size >> level in stages
+    }
+    decoder = pyramid_decoder({k: v.shape[-1] for k, v in pyramid.items()}, width)
+    maps = keras.layers.Conv2D(points, 1, dtype="float32", name="maps")
+    return keras.Model(
+        backbone.input, SoftArgmax(4, name="points")(maps(decoder(pyramid)))
+    )

@@ -31,6 +31,21 @@ def gaussian_radius(width, height, min_overlap: float = 0.7):
     return ops.minimum(ops.minimum(one_each_way, inwards), outwards)
 
 
+def gaussian_sigma(size):
+    """Returns the standard deviation of the Gaussians that stand for boxes.
+
+    A sixth of the diameter, as in CenterNet (section 3) after CornerNet.
+
+    Args:
+        size: float `[..., 2]` width and height, in cells of the heat map.
+
+    Returns:
+        Float `[...]`, in cells.
+    """
+    radius = gaussian_radius(size[..., 0], size[..., 1])
+    return (2 * ops.maximum(radius, 0.0) + 1) / 6
+
+
 def gaussian_targets(boxes, labels, height: int, width: int, classes: int, stride: int):
     """Draws one Gaussian per box around its centre cell.
 
@@ -49,9 +64,7 @@ def gaussian_targets(boxes, labels, height: int, width: int, classes: int, strid
     boxes = ops.cast(boxes, "float32") / stride
     size = ops.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
     centre = ops.floor((boxes[..., :2] + boxes[..., 2:]) / 2)
-    radius = gaussian_radius(size[..., 0], size[..., 1])
-    # A sixth of the diameter, as in CenterNet (section 3) after CornerNet.
-    sigma = (2 * ops.maximum(radius, 0.0) + 1) / 6
+    sigma = gaussian_sigma(size)
     columns = ops.arange(width, dtype="float32")
     rows = ops.arange(height, dtype="float32")
     factor = -1 / (2 * ops.square(sigma))[..., None]

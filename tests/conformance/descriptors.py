@@ -131,7 +131,9 @@ MODELS = {
         face_backbone, lambda: face_backbone("tiny", 8, size=32), pictures(32)
     ),
     "landmark_network": Model(
-        landmark_network, lambda: landmark_network(32, 5, alpha=0.1), pictures(32)
+        landmark_network,
+        lambda: landmark_network(face_backbone("tiny", size=32), width=8),
+        pictures(32),
     ),
     "centernet": Model(
         CenterNet,

@@ -118,6 +118,43 @@ def test_picture_without_objects():
     assert np.isfinite(float(model.compute_loss(y=y, y_pred=model(images))))
 
 
+def test_neighbours_share_an_object_by_its_gaussian():
+    box = np.array([[[9, 13, 57, 61]]], np.float32)
+    y = {"boxes": box, "labels": np.array([[1]])}
+    maps = outputs()
+    weights = {"size_weight": 0.0, "offset_weight": 1.0}
+    with_heat = float(tiny(classes=2, neighbours=1, **weights).compute_loss(
+        y=y, y_pred=maps))
+    heat = float(tiny(classes=2, size_weight=0.0, offset_weight=0.0).compute_loss(
+        y=y, y_pred=maps))
+    # The centre (33, 37) lies in cell column 8, row 9. A square of 12 cells keeps an
+    # overlap of 0.7 while both corners move inwards by r where (12 - 2r)^2 = 0.7 144.
+    radius = min(6 * (1 - np.sqrt(0.7)), 6 * (1 / np.sqrt(0.7) - 1),
+                 12 - np.sqrt(144 - 144 * 0.3 / 1.7))
+    sigma = (2 * radius + 1) / 6
+    total, error = 0.0, 0.0
+    for row in (8, 9, 10):
+        for column in (7, 8, 9):
+            away = (row - 9) ** 2 + (column - 8) ** 2
+            weight = np.exp(-away / (2 * sigma**2))
+            offset = maps["offset"][0, row, column] - (33 / 4 - column, 37 / 4 - row)
+            total, error = total + weight, error + weight * np.abs(offset).sum()
+    np.testing.assert_allclose(with_heat - heat, error / total, rtol=1e-4)
+
+
+def test_neighbours_outside_the_picture_count_nothing():
+    y = {"boxes": np.array([[[0, 0, 6, 6]]], np.float32), "labels": np.array([[0]])}
+    model = tiny(classes=2, neighbours=1)
+    maps = outputs()
+    for name in ("offset", "size"):
+        maps[name][0, :2, :2] = 0
+    far = {k: v + 100 * (k != "logits") for k, v in maps.items()}
+    for name in ("logits", "offset", "size"):
+        far[name][0, :2, :2] = maps[name][0, :2, :2]
+    one = float(model.compute_loss(y=y, y_pred=maps))
+    assert one == float(model.compute_loss(y=y, y_pred=far))
+
+
 @pytest.mark.parametrize("scale_free", [False, True])
 def test_learns_boxes_classes_and_landmarks(scale_free):
     weights = {"size_weight": 1.0, "landmark_weight": 1.0} if scale_free else {}
@@ -140,3 +177,5 @@ def test_refuses_bad_arguments():
         ValueError, match="regression is 'l1' or 'huber', received 'l2'"
     ):
         tiny(classes=1, regression="l2")
+    with pytest.raises(ValueError, match="neighbours is at least 0, received -1"):
+        tiny(classes=1, neighbours=-1)
