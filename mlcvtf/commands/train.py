@@ -1,13 +1,16 @@
-"""train --config NAME|FILE.py --workdir DIR [--set KEY=VALUE ...]
+"""train --config NAME|FILE.py --workdir DIR [--config.key=value ...]
 
 Runs a training recipe; run again with the same folder, it goes on where it stopped.
+`--config.epochs=2` changes a key of the recipe; with `--config.smoke=True` it runs in
+seconds on synthetic data.
 """
 
+import functools
 import sys
 
 from absl import flags
 
-from mlcvtf.commands import command
+from mlcvtf.commands import command, video_app
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -24,38 +27,16 @@ flags.DEFINE_string(
     flag_values=FLAGS,
     required=True,
 )
-flags.DEFINE_multi_string(
-    "set", [], "Changes a key of the recipe: --set epochs=2.", flag_values=FLAGS
-)
-flags.DEFINE_bool(
-    "smoke", False, "Runs the recipe in seconds on synthetic data.", flag_values=FLAGS
-)
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str], overrides: list[str]) -> int:
     """Trains and prints the figures."""
-    del argv
-    from ml_collections.config_dict import config_dict
-
-    from mlcvtf.errors import InputError
+    video_app.refuse_arguments(argv)
     from mlcvtf.training import fit
+    from mlcvtf.training import recipe as recipes
 
-    recipe = fit.load_recipe(FLAGS.config)
-    config = config_dict.ConfigDict(recipe.get_config())
-    if FLAGS.smoke:
-        recipe.smoke(config)
-    for item in FLAGS.set:
-        key, _, value = item.partition("=")
-        if key not in config:
-            raise InputError(
-                f"--set takes one of {', '.join(sorted(config))}; received {key}"
-            )
-        try:
-            config[key] = type(config[key])(value)
-        except (TypeError, ValueError):
-            raise InputError(
-                f"{key} is a {type(config[key]).__name__}, received {value}"
-            ) from None
+    recipe = recipes.load(FLAGS.config)
+    config = recipes.configure(recipe, overrides)
     for name, value in fit.run(recipe, config, FLAGS.workdir).items():
         print(f"{name}: {value}")
     return 0
@@ -63,4 +44,8 @@ def main(argv: list[str]) -> int:
 
 def cli() -> None:
     """Runs the command."""
-    sys.exit(command.run(main, FLAGS, __doc__))
+    # The keys are those of a recipe that is not yet known: absl cannot parse them.
+    overrides = [flag for flag in sys.argv[1:] if flag.startswith("--config.")]
+    argv = [flag for flag in sys.argv if flag not in overrides]
+    run = functools.partial(main, overrides=overrides)
+    sys.exit(command.run(run, FLAGS, __doc__, argv))

@@ -1,51 +1,10 @@
-"""Runs a recipe: build, fit with resume, finish.
+"""Runs a recipe: build, fit with resume, finish."""
 
-A recipe is a Python file with `get_config()` and three functions:
-
-- `build(config)` gives a compiled `keras.Model`,
-- `data(config)` gives the training set, a `data.batches.EndlessBatches`,
-- `finish(config, model, workdir)` evaluates, exports, and returns a dict of figures.
-
-and, optionally, `smoke(config)`, which shrinks the config so that the whole recipe
-runs in seconds on synthetic data.
-"""
-
-import importlib.util
 import json
 import pathlib
 import time
 
 import keras
-
-from mlcvtf.errors import InputError
-
-
-def load_recipe(name: str):
-    """Imports a recipe by the name of a file in `mlcvtf/configs` or by its path.
-
-    Raises:
-        InputError: there is no such recipe, or it lacks a function.
-    """
-    path = pathlib.Path(name)
-    if path.suffix != ".py":
-        path = pathlib.Path(__file__).parents[1] / "configs" / f"{name}.py"
-    if not path.is_file():
-        known = sorted(p.stem for p in path.parent.glob("[a-z]*.py"))
-        raise InputError(
-            f"a recipe is a .py file or one of {', '.join(known)}; received {name}"
-        )
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    missing = [
-        f for f in ("get_config", "build", "data", "finish") if not hasattr(module, f)
-    ]
-    if missing:
-        raise InputError(
-            f"a recipe has get_config, build, data and finish; {path} "
-            f"lacks {', '.join(missing)}"
-        )
-    return module
 
 
 class JSONLogger(keras.callbacks.Callback):
@@ -69,9 +28,10 @@ def run(recipe, config, workdir: str | pathlib.Path) -> dict:
     """Trains as a recipe says, from where an earlier run stopped.
 
     Args:
-        recipe: the module from `load_recipe`.
-        config: its config, with `epochs`, `seed` and `snapshot_epochs`: weights are
-            kept for good after every so many epochs, for curves.
+        recipe: the module from `recipe.load`.
+        config: what `recipe.configure` gave, with `epochs`, `seed` and
+            `snapshot_epochs`: weights are kept for good after every so many epochs,
+            for curves.
         workdir: folder for checkpoints (`backup/`), `epoch_*.weights.h5`,
             `log.jsonl`, `model.keras` and `figures.json`; made if missing. A run that
             was killed goes on after its last finished epoch.

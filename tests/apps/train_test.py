@@ -16,10 +16,9 @@ def train(*arguments):
 def test_smoke_prints_figures_and_writes_a_model(tmp_path):
     result = train(
         "--config=face_embedder",
-        "--smoke",
+        "--config.smoke=True",
         f"--workdir={tmp_path}",
-        "--set",
-        "variant=tiny",
+        "--config.batch_size=4",
     )
     assert result.returncode == 0, result.stderr
     assert "parameters: " in result.stdout
@@ -29,8 +28,9 @@ def test_smoke_prints_figures_and_writes_a_model(tmp_path):
 def test_bad_input_is_one_line(tmp_path):
     for arguments, message in (
         (["--config=nothing"], "received nothing"),
-        (["--config=face_detector", "--set", "epoch=1"], "received epoch"),
-        (["--config=face_detector", "--set", "epochs=few"], "epochs is a int"),
+        (["--config=face_detector", "--config.epoch=1"], "the nearest is epochs"),
+        (["--config=face_detector", "--config.epochs=few"], "config.epochs=few"),
+        (["--config=face_detector", "--config.epochs"], "--config.key=value, received"),
     ):
         result = train(*arguments, f"--workdir={tmp_path}")
         assert result.returncode == 1
@@ -38,3 +38,4 @@ def test_bad_input_is_one_line(tmp_path):
         assert message in result.stderr.splitlines()[-1]
         assert "Traceback" not in result.stderr
     assert train("--config=face_detector").returncode == 2
+    assert train("--config=face_detector", "here", "--workdir=x").returncode == 2

@@ -10,8 +10,8 @@ import pytest
 from ml_collections.config_dict import config_dict
 
 from mlcvtf.data.batches import EndlessBatches
-from mlcvtf.errors import InputError
 from mlcvtf.training import fit
+from mlcvtf.training import recipe as recipes
 
 RECIPES = sorted(
     p.stem
@@ -80,22 +80,10 @@ def test_figures_and_snapshots_are_written(tmp_path):
     ]
 
 
-def test_unknown_recipe_names_the_known_ones():
-    with pytest.raises(InputError, match="one of .*face_detector.*received face_x"):
-        fit.load_recipe("face_x")
-
-
-def test_recipe_without_its_functions(tmp_path):
-    (tmp_path / "half.py").write_text("def get_config():\n    return {}\n")
-    with pytest.raises(InputError, match="lacks build, data, finish"):
-        fit.load_recipe(str(tmp_path / "half.py"))
-
-
 @pytest.mark.parametrize("name", RECIPES)
 def test_smoke_form_of_every_recipe(name, tmp_path):
-    module = fit.load_recipe(name)
-    config = config_dict.ConfigDict(module.get_config())
-    module.smoke(config)
+    module = recipes.load(name)
+    config = recipes.configure(module, ["--config.smoke=True"])
     figures = fit.run(module, config, tmp_path)
     assert figures and (tmp_path / "model.keras").is_file()
     loss = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])["loss"]
