@@ -14,10 +14,13 @@ class EndlessBatches(keras.utils.PyDataset):
     function of both.
 
     Attributes:
-        start: the epoch of the first batch; `training.fit` sets it after a resume.
+        first: the number of the first batch; `training.fit` sets it after a resume.
+        ended: set to True, batches raise EOFError. A `fit` that is left in the middle
+            by other ways waits for ever in TensorFlow for the thread that makes them.
     """
 
-    start = 0
+    first = 0
+    ended = False
 
     @property
     def num_batches(self):
@@ -25,5 +28,6 @@ class EndlessBatches(keras.utils.PyDataset):
         return None
 
     def __getitem__(self, number):
-        epoch, index = divmod(number, len(self))
-        return self.batch(self.start + epoch, index)
+        if self.ended:
+            raise EOFError("the training has been asked to end")
+        return self.batch(*divmod(self.first + number, len(self)))

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mlcvtf.data import augment
+from mlcvtf.data import augment, face_scenes
 from mlcvtf.data.face_crops import MIRRORED, FaceCrops
 from mlcvtf.data.face_scenes import FaceScenes
 from mlcvtf.embedding import alignment
@@ -72,7 +72,7 @@ def test_crops_depend_on_seed_epoch_and_index_alone():
     for a, b in ((one[1], two[1]),):
         np.testing.assert_array_equal(a[0], b[0])
         np.testing.assert_array_equal(a[1]["identity"], b[1]["identity"])
-    two.start = 1
+    two.first = len(two)
     np.testing.assert_array_equal(one[3][0], two[1][0])
     assert not np.array_equal(one[1][0], two[1][0])
     assert not np.array_equal(one[1][0], make(2)[1][0])
@@ -103,6 +103,7 @@ def test_scenes_repeat_and_sizes_alternate(scenes):
 def test_boxes_are_the_convention_and_landmarks_lie_on_the_face(scenes, monkeypatch):
     monkeypatch.setattr(augment, "photometric", lambda image, *rest: image)
     monkeypatch.setattr(augment, "degrade", lambda image, generator: image)
+    monkeypatch.setattr(face_scenes, "COVERED", 0.0)
     checked = faces = 0
     for index in range(4):
         images, targets = scenes[index]
@@ -122,6 +123,33 @@ def test_boxes_are_the_convention_and_landmarks_lie_on_the_face(scenes, monkeypa
                 assert value[2] > value[0] + 40 and value[2] > value[1] + 40
                 checked += 1
     assert checked >= 5 and faces > checked
+
+
+def test_covers_hide_a_part_and_pieces_are_no_faces(scenes, monkeypatch):
+    image, points = dotted()
+    covered = scenes._cover(image, points, np.random.default_rng(2))
+    changed = (covered != image).any(axis=-1)
+    box = alignment.face_box(points)
+    assert 0 < changed.sum() < 0.5 * np.prod(box[2:] - box[:2])
+    # With nothing but pieces of background pasted, there is nothing to find.
+    generator = np.random.default_rng(4)
+    monkeypatch.setattr(scenes, "_face", None)
+    picture = np.zeros((128, 128, 3), np.uint8)
+    while not picture.any():
+        assert scenes._paste_many(picture, 0, 128, _Pieces(generator)) == []
+
+
+class _Pieces:
+    """A generator that always draws three pieces."""
+
+    def __init__(self, generator):
+        self._generator = generator
+
+    def poisson(self, rate):
+        return 3
+
+    def __getattr__(self, name):
+        return getattr(self._generator, name)
 
 
 def test_some_scenes_have_no_face(scenes):

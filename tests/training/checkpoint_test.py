@@ -1,0 +1,233 @@
+"""Checkpoints: what a killed training continues from."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import types
+
+import keras
+import numpy as np
+import pytest
+from ml_collections.config_dict import config_dict
+
+from mlcvtf.data.batches import EndlessBatches
+from mlcvtf.errors import InputError
+from mlcvtf.training import checkpoint, fit
+from tests.case import ROOT
+
+STEPS, EPOCHS = 4, 3
+CONFIG = config_dict.ConfigDict({"seed": 1, "epochs": EPOCHS, "snapshot_epochs": 2})
+
+
+class Points(EndlessBatches):
+    """A line with noise that depends on the epoch; killed at one batch, if asked."""
+
+    def __init__(self, killed_at=None):
+        super().__init__()
+        self.killed_at = killed_at
+
+    def __len__(self):
+        return STEPS
+
+    def batch(self, epoch, index):
+        if (epoch, index) == self.killed_at:
+            raise OSError("killed")
+        x = np.random.default_rng((epoch, index)).normal(size=(8, 2))
+        return x.astype(np.float32), (x @ [[2.0], [-1.0]]).astype(np.float32)
+
+
+def recipe(killed_at=None):
+    """A recipe with all that is hard to continue: dropout, averages, a schedule."""
+
+    def build(config):
+        model = keras.Sequential(
+            [
+                keras.Input((2,)),
+                keras.layers.Dense(4),
+                keras.layers.BatchNormalization(),
+                keras.layers.Dropout(0.3, seed=5),
+                keras.layers.Dense(1),
+            ]
+        )
+        rate = keras.optimizers.schedules.CosineDecay(0.1, STEPS * EPOCHS)
+        optimizer = keras.optimizers.AdamW(rate, use_ema=True, ema_momentum=0.5)
+        model.compile(optimizer, loss="mse", metrics=["mae"])
+        return model
+
+    return types.SimpleNamespace(
+        __name__="line",
+        build=build,
+        data=lambda config: Points(killed_at),
+        finish=lambda config, model, workdir: {
+            "weights": [w.tolist() for w in model.get_weights()]
+        },
+    )
+
+
+def read_log(folder):
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(s).items() if k != "seconds"} for s in lines]
+
+
+@pytest.fixture
+def every_step(monkeypatch):
+    """Has every step saved, as if minutes had passed."""
+    initialise = checkpoint.Checkpoints.__init__
+
+    def often(self, *arguments, **keywords):
+        initialise(self, *arguments, **keywords, every_minutes=0)
+
+    monkeypatch.setattr(checkpoint.Checkpoints, "__init__", often)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return fit.run(recipe(), CONFIG, folder), read_log(folder)
+
+
+@pytest.mark.parametrize("killed_at", [(0, 2), (1, 0), (1, 3), (2, 3)])
+def test_killed_anywhere_ends_as_the_undisturbed_one(
+    tmp_path, every_step, whole, killed_at
+):
+    with pytest.raises(Exception, match="killed"):
+        fit.run(recipe(killed_at), CONFIG, tmp_path)
+    assert not (tmp_path / "model.keras").exists()
+    resumed = fit.run(recipe(), CONFIG, tmp_path)
+    # Bit for bit, the log too: mean metrics over an epoch that two processes did.
+    assert (resumed, read_log(tmp_path)) == whole
+
+
+def test_killed_before_any_checkpoint_starts_anew(tmp_path, whole):
+    with pytest.raises(Exception, match="killed"):
+        fit.run(recipe((0, 1)), CONFIG, tmp_path)
+    assert fit.run(recipe(), CONFIG, tmp_path) == whole[0]
+
+
+def test_a_finished_training_gives_the_same_again(tmp_path, whole):
+    assert fit.run(recipe(), CONFIG, tmp_path) == whole[0]
+    assert fit.run(recipe((0, 0)), CONFIG, tmp_path) == whole[0]
+    assert read_log(tmp_path) == whole[1]
+
+
+def test_lines_after_the_checkpoint_are_cut(tmp_path, every_step, whole):
+    with pytest.raises(Exception, match="killed"):
+        fit.run(recipe((1, 2)), CONFIG, tmp_path)
+    with open(tmp_path / "log.jsonl", "a") as file:
+        file.write('{"epoch": 1, "loss"')
+    fit.run(recipe(), CONFIG, tmp_path)
+    assert read_log(tmp_path) == whole[1]
+
+
+def test_a_folder_of_another_training_is_refused(tmp_path):
+    fit.run(recipe(), CONFIG, tmp_path)
+    other = config_dict.ConfigDict(CONFIG.to_dict() | {"epochs": 9})
+    with pytest.raises(InputError, match="has epochs = 3, received 9"):
+        fit.run(recipe(), other, tmp_path)
+    another = recipe()
+    another.__name__ = "curve"
+    with pytest.raises(InputError, match="has recipe = 'line', received 'curve'"):
+        fit.run(another, CONFIG, tmp_path)
+
+
+def test_another_model_is_refused(tmp_path, every_step):
+    with pytest.raises(Exception, match="killed"):
+        fit.run(recipe((1, 2)), CONFIG, tmp_path)
+    changed = recipe()
+
+    def build(config):
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", loss="mse")
+        return model
+
+    changed.build = build
+    with pytest.raises(InputError, match="its model variables do not"):
+        fit.run(changed, CONFIG, tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "garbage"])
+def test_a_damaged_checkpoint_is_one_line(tmp_path, damage):
+    fit.run(recipe(), CONFIG, tmp_path)
+    path = tmp_path / checkpoint.FILE
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] if damage == "cut" else b"nothing")
+    with pytest.raises(InputError, match="is damaged: delete it"):
+        fit.run(recipe(), CONFIG, tmp_path)
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, every_step, monkeypatch):
+    synchronise, calls = os.fsync, []
+
+    def full(number):
+        calls.append(number)
+        if len(calls) == 6:
+            raise OSError(28, "No space left on device")
+        synchronise(number)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="No space left on device; the one before"):
+        fit.run(recipe(), CONFIG, tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        checkpoint.FILE,
+        "log.jsonl",
+    ]
+    found = checkpoint.Checkpoints(
+        tmp_path, STEPS, {"recipe": "line", **CONFIG.to_dict()}
+    )
+    assert found.done == 4
+
+
+def test_states_of_half_precision_come_back(tmp_path):
+    keras.mixed_precision.set_global_policy("bfloat16")
+    try:
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    model.compile("adam", loss="mse")
+    model.optimizer.build(model.trainable_variables)
+    saved = checkpoint.Checkpoints(tmp_path, 1, {})
+    saved.set_model(model)
+    saved.save()
+    before = [keras.ops.convert_to_numpy(v.value) for v in model.variables]
+    for variable in model.variables:
+        variable.assign(keras.ops.ones_like(variable))
+    checkpoint.Checkpoints(tmp_path, 1, {}).restore(model)
+    for variable, value in zip(model.variables, before, strict=True):
+        assert str(variable.dtype) == "bfloat16"
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
+
+
+CHILD = """
+import pathlib, sys, time
+sys.path.insert(0, {root!r})
+from tests.training import checkpoint_test as case
+from mlcvtf.training import checkpoint, fit
+
+class Slow(case.Points):
+    def batch(self, epoch, index):
+        if (epoch, index) == (1, 2):
+            print("ready", flush=True)
+        time.sleep(0.2)
+        return super().batch(epoch, index)
+
+recipe = case.recipe()
+recipe.data = lambda config: Slow()
+fit.run(recipe, case.CONFIG, sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_killed_from_outside(tmp_path, whole, number):
+    command = [sys.executable, "-c", CHILD.format(root=str(ROOT)), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as child:
+        assert any(line == b"ready\n" for line in child.stdout)
+        child.send_signal(number)
+        assert child.wait(90) != 0
+    identity = {"recipe": "line", **CONFIG.to_dict()}
+    done = checkpoint.Checkpoints(tmp_path, STEPS, identity).done
+    # A polite kill saves the step; a hard one leaves the epoch before.
+    assert done == STEPS if number == signal.SIGKILL else done >= STEPS
+    assert fit.run(recipe(), CONFIG, tmp_path) == whole[0]
+    assert read_log(tmp_path) == whole[1]
