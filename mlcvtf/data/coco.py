@@ -25,9 +25,9 @@ def read_coco(annotations: str | os.PathLike,
 
     Args:
         annotations: the JSON file.
-        images: folder or ZIP archive with the pictures; by default, beside the file,
-            the archive or folder that is called as it is, `images`, or the file's own
-            folder.
+        images: folder or ZIP archive with the pictures; by default, beside the file
+            or beside its folder, the archive or folder that is called as it is (without
+            a leading `instances_`), then `images` beside it, or its own folder.
 
     Returns:
         Records with boxes in the order of the file's `images`; pictures without
@@ -37,7 +37,21 @@ def read_coco(annotations: str | os.PathLike,
         InputError: there is no such file, it is no JSON, or not of this form.
     """
     path = pathlib.Path(annotations)
-    content = read_json(path)
+    return parse_coco(read_json(path), path, images)
+
+
+def parse_coco(content, path: pathlib.Path,
+               images: str | os.PathLike | None = None) -> RecordSet:
+    """Does what `read_coco` does with JSON that is parsed already.
+
+    Args:
+        content: the parsed file.
+        path: where it was.
+        images: as in `read_coco`.
+
+    Raises:
+        InputError: it is not of this form.
+    """
     shown = printable(path)
     if not is_coco(content):
         raise InputError("a COCO file has the lists images, annotations (each with a "
@@ -103,11 +117,13 @@ def is_coco(content) -> bool:
 
 def _beside(path):
     """Finds the pictures of a file of annotations."""
-    for place in (path.with_suffix(".zip"), path.with_suffix(""),
-                  path.parent / "images"):
-        if place.exists():
-            return place
-    return path.parent
+    name = path.stem.removeprefix("instances_")
+    for folder in (path.parent, path.parent.parent):
+        for place in (folder / f"{name}.zip", folder / name):
+            if place.exists():
+                return place
+    images = path.parent / "images"
+    return images if images.is_dir() else path.parent
 
 
 def _by_id(entries, what, shown):

@@ -149,7 +149,8 @@ class Examples:
         record = self.record_set.records[index]
         image = _decode(record.image)
         height, width = image.shape[:2]
-        if record.width is not None and (record.width, record.height) != (width, height):
+        annotated = record.width, record.height
+        if record.width is not None and annotated != (width, height):
             raise InputError(
                 f"a picture has the size of its annotation, {record.image} has "
                 f"{width}x{height} pixels, not {record.width}x{record.height}")
