@@ -20,7 +20,7 @@ def batches(examples: Examples, order: Order, epochs: int = 1,
     `start`, so `fit` gets one data set over all epochs and their length:
 
         model.fit(batches(examples, order, epochs=5), epochs=5,
-                  steps_per_epoch=order.steps)
+                  steps_per_epoch=order.steps, shuffle=False)
 
     Shards are made by `order`; for a `tf.distribute` strategy over several workers,
     hand it over in `distribute_datasets_from_function`, which does not shard again.
@@ -58,13 +58,16 @@ def batches(examples: Examples, order: Order, epochs: int = 1,
         return (picture, *(made[name] for name in names),
                 np.float32(order.weight(position)))
 
+    def to_float(values):
+        return tf.cast(values, tf.float32)
+
     def example(number):
         values = tf.numpy_function(load, [number], [dtype for _, dtype in shapes])
         for value, (shape, _) in zip(values, shapes, strict=True):
             value.set_shape(shape)
         picture, *made, weight = values
-        target = simplified(dict(zip(names, made, strict=True)), tf.float32)
-        both = tf.cast(picture, tf.float32), target
+        target = simplified(dict(zip(names, made, strict=True)), to_float)
+        both = to_float(picture), target
         return (*both, weight) if order.remainder == "pad" else both
 
     size = order.batch_size

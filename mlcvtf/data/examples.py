@@ -5,6 +5,7 @@ NumPy, OpenCV and Pillow; their decoding and resizing let other threads run mean
 """
 
 import threading
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -243,15 +244,21 @@ def stack(examples: list, weights: list[float]) -> tuple:
     images = np.stack([image for image, _ in examples]).astype(np.float32)
     targets = {key: np.stack([target[key] for _, target in examples])
                for key in examples[0][1]}
-    return images, simplified(targets, np.float32), np.array(weights, np.float32)
+    target = simplified(targets, lambda values: values.astype(np.float32))
+    return images, target, np.array(weights, np.float32)
 
 
-def simplified(targets: dict, dtype):
-    """Gives boxes as a dict and every other target as the array itself."""
+def simplified(targets: dict, to_float: Callable):
+    """Gives boxes as a dict and every other target as the array itself.
+
+    Args:
+        targets: by name.
+        to_float: makes float32 of the pixels of a partner.
+    """
     if "boxes" in targets:
         return targets
     (name, values), = targets.items()
-    return values.astype(dtype) if name == "pair" else values
+    return to_float(values) if name == "pair" else values
 
 
 def _decode(place: Place):
