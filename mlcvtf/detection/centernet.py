@@ -8,11 +8,11 @@ gamma 2 and beta 4; L1 for offset (weight 1) and size (weight 0.1), at centres a
 local maxima in place of NMS. The course's text says Huber for the boxes; the paper
 trains with L1, the default here, and `regression="huber"` is the other.
 
-Different: with `neighbours=1` the cells around a centre learn offset, size and landmarks
-as well, weighted by the object's Gaussian, since one cell per object is a sparse
-teacher (Liu et al., 2020, "Training-Time-Friendly Network", arXiv:1909.00700; 0, the
-default, is the paper's); the decoder is a top-down pyramid (1x1 lateral, upsampling by 2, 3x3) rather
-than deformable convolutions; an optional head gives landmarks (the paper's pose head
+Different: with `neighbours=1` the cells around a centre learn offset, size and
+landmarks as well, weighted by the object's Gaussian, since one cell per object is a
+sparse teacher (Liu et al., 2020, "Training-Time-Friendly Network", arXiv:1909.00700; 0,
+the default, is the paper's); the decoder is a top-down pyramid (1x1 lateral, upsampling
+by 2, 3x3) rather than deformable convolutions; an optional head gives landmarks (the paper's pose head
 without its extra heat map); and with `scale_free=True` sizes are predicted as
 logarithms and landmarks in box sides, their errors being relative too, so that a face
 of 20 pixels weighs as much as one of 400.
