@@ -12,10 +12,10 @@ Different: with `neighbours=1` the cells around a centre learn offset, size and
 landmarks as well, weighted by the object's Gaussian, since one cell per object is a
 sparse teacher (Liu et al., 2020, "Training-Time-Friendly Network", arXiv:1909.00700; 0,
 the default, is the paper's); the decoder is a top-down pyramid (1x1 lateral, upsampling
-by 2, 3x3) rather than deformable convolutions; an optional head gives landmarks (the paper's pose head
-without its extra heat map); and with `scale_free=True` sizes are predicted as
-logarithms and landmarks in box sides, their errors being relative too, so that a face
-of 20 pixels weighs as much as one of 400.
+by 2, 3x3) rather than deformable convolutions; an optional head gives landmarks (the
+paper's pose head without its extra heat map); and with `scale_free=True` sizes are
+predicted as logarithms and landmarks in box sides, their errors being relative too, so
+that a face of 20 pixels weighs as much as one of 400.
 """
 
 import math
