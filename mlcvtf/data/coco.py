@@ -74,8 +74,7 @@ def parse_coco(content, path: pathlib.Path,
     return RecordSet(
         [_record(root, picture, boxes[number], shown)
          for number, picture in pictures.items()],
-        tuple(str(categories[number].get("name", number)) for number in ids),
-        "boxes", ids)
+        _names(categories, ids), "boxes", ids)
 
 
 def read_json(path: str | os.PathLike):
@@ -124,6 +123,13 @@ def _beside(path):
                 return place
     images = path.parent / "images"
     return images if images.is_dir() else path.parent
+
+
+def _names(categories, ids):
+    """Names the classes; some tools write one name twice, once as a parent."""
+    names = [str(categories[number].get("name", number)) for number in ids]
+    return tuple(name if names.count(name) == 1 else f"{name} ({number})"
+                 for name, number in zip(names, ids, strict=True))
 
 
 def _by_id(entries, what, shown):

@@ -64,7 +64,8 @@ class Root:
         """Names a picture, which need not be there: reading it would tell.
 
         Args:
-            name: relative, with "/" between folders.
+            name: relative, with "/" between folders; in an archive, also relative to
+                a folder that is called as the archive is, as in COCO's own.
 
         Raises:
             InputError: the name leads out of the folder.
@@ -76,7 +77,10 @@ class Root:
                              f"{printable(name) or 'an empty one'}")
         if self.is_folder:
             return Place(os.path.join(self.path, name))
-        return Place(self.path, name)
+        members = _archive(self.path, os.getpid()).NameToInfo
+        inner = f"{pathlib.Path(self.path).stem}/{name}"
+        return Place(self.path, inner if name not in members and inner in members
+                     else name)
 
     def pictures(self) -> dict[str, Place]:
         """Lists everything in it that has a picture's suffix, by name, sorted.
@@ -146,7 +150,7 @@ def _archive(path, process):
     """Opens an archive once per process."""
     try:
         return zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError("pictures come from a folder or a ZIP archive, "
                          f"{printable(path)} is neither: {reason}") from None

@@ -20,6 +20,8 @@ from mlcvtf.video.paths import printable
 NAME_LISTS = ("classes.txt", "obj.names", "names.txt")
 NAME_TABLES = ("data.yaml", "dataset.yaml", "data.yml")
 MAX_BYTES = 10_000_000
+# Where no names say how many there are; a damaged line must not make a list of names.
+MOST_CLASSES = 100_000
 
 
 def read_yolo(root: str | os.PathLike, names: Sequence[str] | None = None,
@@ -97,7 +99,7 @@ def parse_lines(path: pathlib.Path, classes: int | None) -> list[tuple[int, list
         try:
             label, *values = (float(word) for word in line.split())
             box = _box(values)
-            if label != int(label) or label < 0:
+            if label != int(label) or not 0 <= label < MOST_CLASSES:
                 raise ValueError
         except (ValueError, OverflowError):
             raise InputError(

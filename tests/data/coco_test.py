@@ -43,6 +43,13 @@ def test_pictures_are_found_beside(tmp_path, annotations, images):
     assert found.records[0].image.path == str(elsewhere)
 
 
+def test_a_name_that_two_categories_have_gets_their_number(tmp_path):
+    content = coco()
+    content["categories"].append({"id": 9, "name": "cat"})
+    found = read_coco(write_coco(tmp_path, content))
+    assert found.names == ("dog", "cat (7)", "cat (9)")
+
+
 def broken(change):
     content = coco()
     change(content)

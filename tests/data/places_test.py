@@ -25,6 +25,14 @@ def test_the_same_names_and_bytes_from_a_folder_and_an_archive(tmp_path):
     assert read_bytes(Place("x", data=b"12")) == b"12"
 
 
+def test_an_archive_may_have_a_folder_of_its_own_name(tmp_path):
+    archive = write_zip(tmp_path / "val.zip", {"val/a.png": noise(0), "b.png": b""})
+    root = Root(archive)
+    assert root.place("a.png").member == "val/a.png"
+    assert root.place("val/a.png").member == "val/a.png"
+    assert [root.place(n).member for n in ("b.png", "c.png")] == ["b.png", "c.png"]
+
+
 @pytest.mark.parametrize("name", ["../a.png", "/a.png", "d/../../a.png", "", "a\0.png",
                                   "..\\a.png"])
 def test_names_stay_inside(tmp_path, name):
@@ -42,6 +50,11 @@ def test_what_cannot_be_read_is_named(tmp_path):
         read_bytes(Place(str(tmp_path)))
     with pytest.raises(InputError, match="neither"):
         Root(write(tmp_path / "no.zip", b"no archive"))
+    # The version that is needed to extract, in the archive's directory.
+    data = bytearray(archive.read_bytes())
+    data[data.index(b"PK\x01\x02") + 6] = 250
+    with pytest.raises(InputError, match="neither: zip file version 25.0"):
+        Root(write(tmp_path / "new.zip", bytes(data)))
     assert places.picture_size(Place("x", data=b"no picture")) is None
     data = bytearray(archive.read_bytes())
     start = data.index(b"IDAT") + 8

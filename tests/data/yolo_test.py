@@ -80,7 +80,7 @@ def test_yaml_without_a_list_of_names_is_named(tmp_path, text):
 @pytest.mark.parametrize("line", [
     "0 0.5 0.5 1", "0 0.5 0.5 1 x", "0 0.5 0.5 1 nan", "0 0.5 0.5 1 inf",
     "0.5 0.5 0.5 1 1", "-1 0.5 0.5 1 1", "nan 0.5 0.5 1 1", "0 0.5 0.5 1 1 1",
-    "3 0.5 0.5 1 1", "inf 0.5 0.5 1 1",
+    "3 0.5 0.5 1 1", "inf 0.5 0.5 1 1", "999999999999 0.5 0.5 1 1",
 ])
 def test_a_bad_line_is_named(root, line):
     write(root / "labels/train/b.txt", f"0 0.5 0.5 1 1\n{line}\n")
