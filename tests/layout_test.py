@@ -47,6 +47,8 @@ CROSSINGS = {
     # Names and pictures as users have them are read in one way everywhere.
     ("embedding", "video.paths"),
     ("embedding", "video.pictures"),
+    ("data", "video.paths"),
+    ("data", "video.pictures"),
     # Parity is measured on what the apps run, and the apps read the same contract.
     ("export", "video.predictor"),
     ("video", "export.signatures"),

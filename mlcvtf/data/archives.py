@@ -16,13 +16,16 @@ def read_table(path: str | pathlib.Path) -> list[dict[str, str]]:
     """Reads a CSV file with a header line into one dict per row.
 
     Raises:
-        InputError: the file is not there.
+        InputError: the file is not there, or is no CSV in UTF-8.
     """
     path = pathlib.Path(path)
     if not path.is_file():
         raise InputError(f"expected a CSV table at {path}, there is none")
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"a table is CSV in UTF-8, {path} is not: {error}") from None
 
 
 def read_pictures(path: str | pathlib.Path, names=None) -> dict[str, np.ndarray]:
