@@ -232,8 +232,6 @@ class Examples:
         return canvas
 
 
-
-
 def stack(examples: list, weights: list[float]) -> tuple:
     """Joins examples to a batch.
 
