@@ -24,7 +24,7 @@ from keras.src.backend.tensorflow import trainer
 from keras.src.trainers.data_adapters.tf_dataset_adapter import TFDatasetAdapter
 
 from mlcvtf.errors import InputError
-from mlcvtf.training.strategy import end_soon, workers
+from mlcvtf.training.strategy import LOST_EXIT_CODE, end_soon, workers
 
 VERSIONS = ("3.15",)
 LOST = (
@@ -32,7 +32,6 @@ LOST = (
     tf.errors.AbortedError,
     tf.errors.DeadlineExceededError,
 )
-LOST_EXIT_CODE = 3
 
 # The strategy that models are expected to be built under; None: any.
 _expected = None
@@ -275,10 +274,9 @@ def _fit(original, model, *args, **kwargs):
         if workers(strategy) == 1:
             raise
         end_soon()
-        reason = str(error.message).strip().splitlines()[0][:200]
         raise InputError(
-            "all workers stay until the end; one of them went away "
-            f"({type(error).__name__}: {reason})", LOST_EXIT_CODE
+            "all workers stay until the end; one of them went away (TensorFlow's "
+            f"{type(error).__name__})", LOST_EXIT_CODE
         ) from None
 
 

@@ -16,7 +16,6 @@ import json
 import os
 import socket
 import sys
-import threading
 import time
 
 import tensorflow as tf
@@ -28,6 +27,8 @@ NAMES = ("auto", "one_device", "mirrored", "multi_worker")
 REPORT_SECONDS = 15.0
 # A process that lost a worker may hang in TensorFlow's threads when it ends.
 EXIT_SECONDS = 20
+# Of a process whose peer is gone.
+LOST_EXIT_CODE = 3
 
 
 def create(
@@ -128,12 +129,11 @@ def _mirrored(devices):
 
 
 def _multi_worker(patience):
-    peers = _peers(os.environ.get("TF_CONFIG", ""))
-    connected = threading.Event()
-    watch = threading.Thread(
-        target=_watch, args=(peers, connected, patience), daemon=True
-    )
-    watch.start()
+    own, peers = _cluster(os.environ.get("TF_CONFIG", ""))
+    _wait_for(peers, own, patience)
+    # Should a worker die right now, TensorFlow would wait for it without running any
+    # Python, so the watchdog is one in C.
+    faulthandler.dump_traceback_later(patience, exit=True)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
@@ -145,11 +145,11 @@ def _multi_worker(patience):
             "already did"
         ) from None
     finally:
-        connected.set()
+        faulthandler.cancel_dump_traceback_later()
 
 
-def _peers(text):
-    """Checks TF_CONFIG and returns {name: address} of the other workers."""
+def _cluster(text):
+    """Checks TF_CONFIG; returns the own address and {name: address} of the others."""
     try:
         config = json.loads(text)
         cluster, task = config["cluster"], config["task"]
@@ -178,25 +178,50 @@ def _peers(text):
             f"the task of TF_CONFIG is one of its cluster, received {own[0]} {own[1]} "
             f"of {', '.join(f'{job} {index}' for job, index in addresses)}"
         )
-    del addresses[own]
-    return {f"{job} {index}": address for (job, index), address in addresses.items()}
+    address = addresses.pop(own)
+    return address, {f"{job} {i}": peer for (job, i), peer in addresses.items()}
 
 
-def _watch(peers, connected, patience):
-    """Names the workers that do not listen; ends the process when patience is out."""
+def _wait_for(peers, own, patience):
+    """Returns when all other workers listen, here or already in TensorFlow.
+
+    Raises:
+        InputError: some do not within `patience` seconds.
+    """
     start = time.monotonic()
-    while not connected.wait(min(REPORT_SECONDS, patience)):
-        missing = [f"{name} at {address}" for name, address in peers.items()
-                   if not _listens(address)]
-        waited = time.monotonic() - start
-        line = f"{waited:.0f} s waited for {', '.join(missing) or 'the other workers'}"
-        if waited < patience or connected.is_set():
-            print(line, file=sys.stderr, flush=True)
-            continue
-        print(f"all workers start within {patience:.0f} s; {line}", file=sys.stderr,
-              flush=True)
-        # The main thread is inside TensorFlow and hears no exception.
-        os._exit(3)
+    reported = 0.0
+    port = int(own.rpartition(":")[2])
+    try:
+        listener = socket.create_server(("", port), backlog=128)
+    except OSError as error:
+        raise InputError(
+            f"a worker listens on its port of TF_CONFIG; received {own}: "
+            f"{error.strerror}", LOST_EXIT_CODE
+        ) from None
+    with listener:
+        listener.setblocking(False)
+        while missing := [f"{n} at {a}" for n, a in peers.items() if not _listens(a)]:
+            waited = time.monotonic() - start
+            if waited >= patience:
+                raise InputError(
+                    f"all workers start within {patience:.0f} s of each other; "
+                    f"received no answer from {', '.join(missing)}", LOST_EXIT_CODE
+                )
+            if waited - reported >= REPORT_SECONDS:
+                reported = waited
+                print(f"{own} has waited {waited:.0f} s for {', '.join(missing)}",
+                      file=sys.stderr, flush=True)
+            _hang_up(listener)
+            time.sleep(0.2)
+
+
+def _hang_up(listener):
+    """Ends the calls of others, who only want to know whether somebody answers."""
+    while True:
+        try:
+            listener.accept()[0].close()
+        except BlockingIOError:
+            return
 
 
 def _listens(address):
