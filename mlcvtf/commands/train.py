@@ -30,6 +30,13 @@ flags.DEFINE_multi_string(
 flags.DEFINE_bool(
     "smoke", False, "Runs the recipe in seconds on synthetic data.", flag_values=FLAGS
 )
+flags.DEFINE_enum(
+    "strategy",
+    "auto",
+    ["auto", "one_device", "mirrored", "multi_worker"],
+    "Devices: auto takes the workers of TF_CONFIG, else every visible GPU.",
+    flag_values=FLAGS,
+)
 
 
 def main(argv: list[str]) -> int:
@@ -56,7 +63,8 @@ def main(argv: list[str]) -> int:
             raise InputError(
                 f"{key} is a {type(config[key]).__name__}, received {value}"
             ) from None
-    for name, value in fit.run(recipe, config, FLAGS.workdir).items():
+    strategy = fit.make_strategy(FLAGS.strategy)
+    for name, value in fit.run(recipe, config, FLAGS.workdir, strategy).items():
         print(f"{name}: {value}")
     return 0
 

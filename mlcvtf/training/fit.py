@@ -10,9 +10,12 @@ and, optionally, `smoke(config)`, which shrinks the config so that the whole rec
 runs in seconds on synthetic data.
 """
 
+import contextlib
 import importlib.util
 import json
 import pathlib
+import shutil
+import tempfile
 import time
 
 import keras
@@ -65,7 +68,32 @@ class JSONLogger(keras.callbacks.Callback):
             file.write(json.dumps(line) + "\n")
 
 
-def run(recipe, config, workdir: str | pathlib.Path) -> dict:
+def make_strategy(name: str):
+    """Makes the strategy of a flag, on the TensorFlow backend alone.
+
+    Args:
+        name: one of `training.strategy.NAMES`.
+
+    Returns:
+        A `tf.distribute.Strategy`; None on another backend, for one device.
+
+    Raises:
+        InputError: another backend was asked for several devices, or what
+            `training.strategy.create` refuses.
+    """
+    if keras.backend.backend() == "tensorflow":
+        from mlcvtf.training import strategy
+
+        return strategy.create(name)
+    if name not in ("auto", "one_device"):
+        raise InputError(
+            "several devices train on the TensorFlow backend; received "
+            f"{name} with the backend {keras.backend.backend()}"
+        )
+    return None
+
+
+def run(recipe, config, workdir: str | pathlib.Path, strategy=None) -> dict:
     """Trains as a recipe says, from where an earlier run stopped.
 
     Args:
@@ -74,15 +102,47 @@ def run(recipe, config, workdir: str | pathlib.Path) -> dict:
             kept for good after every so many epochs, for curves.
         workdir: folder for checkpoints (`backup/`), `epoch_*.weights.h5`,
             `log.jsonl`, `model.keras` and `figures.json`; made if missing. A run that
-            was killed goes on after its last finished epoch.
+            was killed goes on after its last finished epoch. Of several workers only
+            the chief writes it; to go on, all of them must see it.
+        strategy: from `make_strategy`; None trains on one device.
 
     Returns:
-        The figures that the recipe's `finish` measured.
+        The figures that the recipe's `finish` measured; nothing on a worker that is
+        not the chief.
+
+    Raises:
+        InputError: the workers see different checkpoints.
     """
     workdir = pathlib.Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(config.seed)
-    model, dataset = recipe.build(config), recipe.data(config)
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        model = recipe.build(config)
+    dataset = recipe.data(config)
+    dataset.start = _finished_epochs(workdir / "backup")
+    if strategy and not _agreed(strategy, dataset.start):
+        with tempfile.TemporaryDirectory() as scratch:
+            scratch = pathlib.Path(scratch)
+            if dataset.start:
+                shutil.copytree(workdir / "backup", scratch / "backup")
+            # Nobody writes a checkpoint before all have read theirs.
+            _agreed(strategy, dataset.start)
+            _fit(model, dataset, config, scratch)
+        return {}
+    workdir.mkdir(parents=True, exist_ok=True)
+    if strategy:
+        _agreed(strategy, dataset.start)
+    _fit(model, dataset, config, workdir)
+    model.save(workdir / "model.keras")
+    if strategy and strategy.num_replicas_in_sync > 1:
+        # The other workers are not there any more to compute with.
+        model = keras.models.load_model(workdir / "model.keras")
+    figures = recipe.finish(config, model, workdir)
+    (workdir / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    return figures
+
+
+def _fit(model, dataset, config, workdir):
+    """Fits with checkpoints and a log in `workdir`."""
     callbacks = [
         keras.callbacks.BackupAndRestore(workdir / "backup", delete_checkpoint=False),
         JSONLogger(workdir / "log.jsonl"),
@@ -92,7 +152,6 @@ def run(recipe, config, workdir: str | pathlib.Path) -> dict:
             save_freq=config.snapshot_epochs * len(dataset),
         ),
     ]
-    dataset.start = _finished_epochs(workdir / "backup")
     model.fit(
         dataset,
         epochs=config.epochs,
@@ -101,10 +160,20 @@ def run(recipe, config, workdir: str | pathlib.Path) -> dict:
         callbacks=callbacks,
         verbose=2,
     )
-    model.save(workdir / "model.keras")
-    figures = recipe.finish(config, model, workdir)
-    (workdir / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
-    return figures
+
+
+def _agreed(strategy, epoch):
+    """Checks that all workers start at one epoch; says whether this is the chief."""
+    from mlcvtf.training import strategy as strategies
+
+    if strategies.workers(strategy) > 1:
+        epochs = strategies.gather(strategy, epoch)
+        if len(set(epochs)) > 1:
+            raise InputError(
+                "workers that go on with a run see the same workdir, in a shared "
+                f"folder; received finished epochs {', '.join(map(str, epochs))}"
+            )
+    return strategies.is_chief(strategy)
 
 
 def _finished_epochs(backup):

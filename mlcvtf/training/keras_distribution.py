@@ -1,4 +1,4 @@
-"""Cures for Keras 3.15 under `tf.distribute`, with TensorFlow and Keras's private parts.
+"""Cures for Keras 3.15 under `tf.distribute`: TensorFlow and private parts of Keras.
 
 Everything that is reached behind Keras's public interface is in this file, for the
 versions in `VERSIONS`; it acts where a computation has several replicas and leaves

@@ -7,8 +7,8 @@
     model.fit(...)
 
 `create` also installs what Keras lacks there (`keras_distribution.py`), so a script of
-one's own needs no more than this. On two machines it runs once on each, with `TF_CONFIG`
-set as docs/training.md says.
+one's own needs no more than this. On two machines it runs once on each, with
+`TF_CONFIG` set as docs/training.md says.
 """
 
 import faulthandler
@@ -154,6 +154,7 @@ def _cluster(text):
         config = json.loads(text)
         cluster, task = config["cluster"], config["task"]
         own = task["type"], task["index"]
+        hash(own)
         addresses = {
             (job, index): address
             for job, job_addresses in cluster.items()
@@ -193,10 +194,10 @@ def _wait_for(peers, own, patience):
     port = int(own.rpartition(":")[2])
     try:
         listener = socket.create_server(("", port), backlog=128)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         raise InputError(
-            f"a worker listens on its port of TF_CONFIG; received {own}: "
-            f"{error.strerror}", LOST_EXIT_CODE
+            f"a worker listens on its port of TF_CONFIG; received {own}: {error}",
+            LOST_EXIT_CODE,
         ) from None
     with listener:
         listener.setblocking(False)
