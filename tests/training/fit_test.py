@@ -80,6 +80,13 @@ def test_figures_and_snapshots_are_written(tmp_path):
     ]
 
 
+def test_other_backends_train_on_one_device(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert fit.make_strategy("auto") is None is fit.make_strategy("one_device")
+    with pytest.raises(InputError, match="received mirrored with the backend jax"):
+        fit.make_strategy("mirrored")
+
+
 def test_unknown_recipe_names_the_known_ones():
     with pytest.raises(InputError, match="one of .*face_detector.*received face_x"):
         fit.load_recipe("face_x")

@@ -215,6 +215,19 @@ def classifier_copy(model, x):
     return x.reshape(len(x), -1) @ weight + bias
 
 
+def odd(strategy):
+    """Batches that the replicas cannot share evenly, the last one smaller still."""
+    import keras
+
+    with strategy.scope():
+        model = classifier(keras.optimizers.SGD(0.1), metrics=["accuracy"])
+    x, y = data()
+    model.fit(x, y, batch_size=7, epochs=1, shuffle=False, verbose=0)
+    return state(model, strategy) | {
+        "iterations": np.int64(model.optimizer.iterations.numpy())
+    }
+
+
 def saved(strategy):
     """A file written under the strategy holds nothing of it."""
     import pathlib
@@ -226,13 +239,16 @@ def saved(strategy):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.keras"
         model.save(path)
+        file = np.frombuffer(path.read_bytes(), "uint8")
         with strategy.scope():
             again = keras.models.load_model(path)
     x, y = data(3)
     again.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
     flags = [layer.get_config()["synchronized"] for layer in again.layers
              if isinstance(layer, keras.layers.BatchNormalization)]
-    return state(again, strategy) | {"synchronized": np.array(flags)}
+    return state(again, strategy) | {
+        "synchronized": np.array(flags), "file": file
+    }
 
 
 def masked(strategy):
@@ -300,6 +316,7 @@ def message(function, *arguments, **keywords):
 
 
 def main(name, out, *arguments):
+    import keras
     import tensorflow as tf
 
     from mlcvtf.training import strategy as strategies
@@ -318,6 +335,8 @@ def main(name, out, *arguments):
     strategy = strategies.create(name)
     results = {}
     for case in (a for a in arguments if not a.startswith("--")):
+        # Names of weights that do not depend on the cases before.
+        keras.utils.clear_session()
         for key, value in globals()[case](strategy).items():
             results[f"{case}: {key}"] = value
     np.savez(out, **{k.replace("/", "|"): v for k, v in results.items()})

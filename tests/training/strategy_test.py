@@ -23,7 +23,9 @@ CHILD = "tests.training.strategy_child"
 # float32, full batches, no random layer: what equals one device.
 EXACT = ["everything", "moving_average", "clipping", "decay", "accumulation",
          "scaled_accumulation", "overflow", "endless", "counted", "saved", "masked"]
-CASES = [*EXACT, "half_precision"]
+CASES = [*EXACT, "half_precision", "odd"]
+# Their largest differences by rounding, and by batches that are not full.
+LOOSE = {"half_precision": 5e-3, "odd": 0.5}
 
 
 def results(path):
@@ -58,6 +60,8 @@ def check_equal(case, actual, expected, tolerance):
     """Compares what two children computed, relative to the largest value."""
     assert actual[case].keys() == expected[case].keys()
     for name, one in expected[case].items():
+        if name == "file":
+            continue
         one, other = one.astype("float64"), actual[case][name].astype("float64")
         assert np.isfinite(one).all(), (case, name)
         scale = max(1.0, np.abs(one).max())
@@ -90,6 +94,9 @@ def check_figures(cases):
     assert half["scale"] == 2.0**22 / 2 ** (16 - half["iterations"])
     assert all(np.isfinite(values).all() for values in half.values())
     assert half["spread"] == 0
+    # 32 rows in batches of 7.
+    assert cases["odd"]["iterations"] == 5 and cases["odd"]["spread"] == 0
+    assert all(np.isfinite(values).all() for values in cases["odd"].values())
     # 4 steps of 8 rows: no phantom step in the count or in the metric.
     assert cases["counted"]["iterations"] == 4
     np.testing.assert_allclose(
@@ -125,6 +132,16 @@ def check_line(text, pattern):
 
 def test_auto_shard_off_is_fine_on_one_machine(mirrored):
     assert str(mirrored["refusals"]["off"]) == ""
+
+
+def test_a_file_written_by_two_replicas_loads_on_jax(tmp_path, mirrored):
+    pytest.importorskip("jax", reason="needs jax (the extra jax)")
+    path = tmp_path / "model.keras"
+    path.write_bytes(mirrored["saved"]["file"].tobytes())
+    code = ("import keras, sys; print(keras.backend.backend(), "
+            "keras.models.load_model(sys.argv[1]).count_params())")
+    result = child(["-c", code, path], KERAS_BACKEND="jax")
+    assert result.stdout.startswith("jax "), result.stderr[-2000:]
 
 
 def free_ports(count):
@@ -196,8 +213,10 @@ def two_workers(tmp_path_factory):
 def test_two_workers_equal_each_other_and_one_device(case, two_workers, one_device):
     chief, other = two_workers
     for name, values in chief[case].items():
+        if name == "file":
+            continue
         np.testing.assert_array_equal(values, other[case][name], err_msg=name)
-    check_equal(case, chief, one_device, 1e-4 if case in EXACT else 5e-3)
+    check_equal(case, chief, one_device, LOOSE.get(case, 1e-4))
 
 
 @pytest.mark.slow
