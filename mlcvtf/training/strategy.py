@@ -14,8 +14,10 @@ one's own needs no more than this. On two machines it runs once on each, with
 import faulthandler
 import json
 import os
+import signal
 import socket
 import sys
+import threading
 import time
 
 import tensorflow as tf
@@ -134,6 +136,7 @@ def _multi_worker(patience):
     # Should a worker die right now, TensorFlow would wait for it without running any
     # Python, so the watchdog is one in C.
     faulthandler.dump_traceback_later(patience, exit=True)
+    terminate = signal.getsignal(signal.SIGTERM)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
@@ -146,6 +149,9 @@ def _multi_worker(patience):
         ) from None
     finally:
         faulthandler.cancel_dump_traceback_later()
+        if threading.current_thread() is threading.main_thread():
+            # TensorFlow's coordination swallows SIGTERM; a worker must end by it.
+            signal.signal(signal.SIGTERM, terminate or signal.SIG_DFL)
 
 
 def _cluster(text):

@@ -348,6 +348,19 @@ def test_a_tensor_before_the_strategy_is_named():
     check_line(result.stderr.splitlines()[-1], "before anything computes")
 
 
+def test_a_worker_ends_by_sigterm():
+    code = ("import os, signal, time\n"
+            "from mlcvtf.training import strategy\n"
+            "strategy.create('multi_worker', patience=30)\n"
+            "os.kill(os.getpid(), signal.SIGTERM)\n"
+            "time.sleep(5)")
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=cluster(free_ports(1), 0),
+        capture_output=True, text=True, timeout=100,
+    )
+    assert result.returncode == -15, result.stderr[-2000:]
+
+
 @pytest.mark.parametrize("config", [
     "", "{", "[]", '{"cluster": {"worker": ["host"]}, "task": {"type": "worker", '
     '"index": 0}}', '{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
