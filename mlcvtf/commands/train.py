@@ -27,6 +27,13 @@ flags.DEFINE_string(
     flag_values=FLAGS,
     required=True,
 )
+flags.DEFINE_enum(
+    "strategy",
+    "auto",
+    ["auto", "one_device", "mirrored", "multi_worker"],
+    "Devices: auto takes the workers of TF_CONFIG, else every visible GPU.",
+    flag_values=FLAGS,
+)
 
 
 def main(argv: list[str], overrides: list[str]) -> int:
@@ -35,9 +42,10 @@ def main(argv: list[str], overrides: list[str]) -> int:
     from mlcvtf.training import fit
     from mlcvtf.training import recipe as recipes
 
+    strategy = fit.make_strategy(FLAGS.strategy)
     recipe = recipes.load(FLAGS.config)
     config = recipes.configure(recipe, overrides)
-    for name, value in fit.run(recipe, config, FLAGS.workdir).items():
+    for name, value in fit.run(recipe, config, FLAGS.workdir, strategy).items():
         print(f"{name}: {value}")
     return 0
 

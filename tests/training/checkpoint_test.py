@@ -73,13 +73,7 @@ def read_log(folder):
 
 @pytest.fixture
 def every_step(monkeypatch):
-    """Has every step saved, as if minutes had passed."""
-    initialise = checkpoint.Checkpoints.__init__
-
-    def often(self, *arguments, **keywords):
-        initialise(self, *arguments, **keywords, every_minutes=0)
-
-    monkeypatch.setattr(checkpoint.Checkpoints, "__init__", often)
+    monkeypatch.setattr(fit, "SAVE_MINUTES", 0.0)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 from ml_collections.config_dict import config_dict
 
 from mlcvtf.data.batches import EndlessBatches
+from mlcvtf.errors import InputError
 from mlcvtf.training import fit
 from mlcvtf.training import recipe as recipes
 
@@ -58,6 +59,13 @@ def test_figures_and_snapshots_are_written(tmp_path):
         "epoch_002.weights.h5",
         "epoch_004.weights.h5",
     ]
+
+
+def test_other_backends_train_on_one_device(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert fit.make_strategy("auto") is None is fit.make_strategy("one_device")
+    with pytest.raises(InputError, match="received mirrored with the backend jax"):
+        fit.make_strategy("mirrored")
 
 
 @pytest.mark.parametrize("name", RECIPES)
