@@ -108,7 +108,7 @@ class Checkpoints(keras.callbacks.Callback):
             InputError: it cannot be written; the one before stays.
         """
         now = time.monotonic()
-        state = _state(self.model)
+        state = _state(self.model, within_epoch=self.done % self._steps)
         meta = {
             "done": self.done,
             "seconds": now - self._start,
@@ -128,9 +128,8 @@ class Checkpoints(keras.callbacks.Callback):
         """Puts the stored state into a built and compiled model, once."""
         stored, self._stored = self._stored, None
         model.optimizer.build(model.trainable_variables)
-        for part, (kinds, variables) in _state(model).items():
-            if part == "metrics" and self.done % self._steps == 0:
-                continue  # They begin anew with the epoch.
+        state = _state(model, within_epoch=self.done % self._steps)
+        for part, (kinds, variables) in state.items():
             if kinds != stored["meta"]["kinds"][part]:
                 raise InputError(
                     f"{self.path} must fit the model, its {part} variables do not"
@@ -173,17 +172,14 @@ def averages_wait(optimizer: keras.optimizers.Optimizer):
         optimizer.finalize_variable_values = finalize
 
 
-def _state(model):
-    """Lists all variables of a training by part: types with shapes, and variables."""
-    model_variables = model.variables
-    seen = {id(variable) for variable in model_variables}
-    parts = {"model": model_variables, "optimizer": [], "metrics": []}
-    for part, variables in (
-        ("optimizer", model.optimizer.variables),
-        ("metrics", model.metrics_variables),
-    ):
-        parts[part] = [v for v in variables if id(v) not in seen]
-        seen |= {id(v) for v in variables}
+def _state(model, within_epoch):
+    """Lists the variables of a training by part: types with shapes, and variables.
+
+    Metrics begin anew with every epoch, so they belong to it within an epoch alone.
+    """
+    parts = {"model": model.variables, "optimizer": model.optimizer.variables}
+    if within_epoch:
+        parts["metrics"] = model.metrics_variables
     return {
         # Not by name: the numbers in it depend on what the process made before.
         part: ([f"{v.dtype} {list(v.shape)}" for v in variables], variables)
