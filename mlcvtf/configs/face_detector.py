@@ -211,13 +211,13 @@ def thresholds(model, scenes) -> tuple[float, float, float]:
             truth = targets["boxes"][i][targets["labels"][i] >= 0]
             total += len(truth)
             free = np.ones(len(truth), bool)
-            for box, score in zip(boxes[i], points[i], strict=True):
-                overlap = (
-                    keras.ops.convert_to_numpy(box_ops.iou(box[None], truth)) * free
-                )
-                hit = len(truth) > 0 and overlap.max() >= 0.5
+            overlaps = keras.ops.convert_to_numpy(
+                box_ops.iou(boxes[i][:, None], truth[None])
+            )
+            for overlap, score in zip(overlaps, points[i], strict=True):
+                hit = bool(len(truth)) and (overlap * free).max() >= 0.5
                 if hit:
-                    free[overlap.argmax()] = False
+                    free[(overlap * free).argmax()] = False
                 scores.append(score)
                 true.append(hit)
     order = np.argsort(scores)[::-1]
