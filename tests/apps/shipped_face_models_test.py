@@ -61,11 +61,8 @@ def test_the_one_face_and_its_landmarks(pipeline):
 def test_no_face_where_there_is_none(pipeline):
     from skimage import data
 
-    for picture in (data.coffee(), data.rocket()):
+    for picture in (data.coffee(), data.rocket(), data.chelsea()):
         assert len(pipeline.detect(picture).boxes) == 0
-    # The face of a cat is no certain one.
-    certain = pipeline.detector.card["thresholds"]["certain"]
-    assert (pipeline.detect(data.chelsea()).scores < certain).all()
 
 
 def save(path, image):
