@@ -1,38 +1,39 @@
-"""Writes a SavedModel through `keras.export.ExportArchive` (TensorFlow only).
+"""Writes a SavedModel through `keras.export.ExportArchive` (TensorFlow only)."""
 
-A Keras model that is merely an attribute of a `tf.Module` loses its weights on the
-way to LiteRT without an error; the archive tracks them.
-"""
-
-import math
 import pathlib
 
 import keras
+import tensorflow as tf
 
 from mlcvtf.export import signatures
 
 
 def write(
-    folder: str | pathlib.Path, model: keras.Model, endpoints: signatures.Endpoints
-) -> tuple[dict, int]:
-    """Writes a model with the signatures of its task.
+    folder: str | pathlib.Path, endpoints: signatures.Endpoints
+) -> dict[str, tf.TensorSpec]:
+    """Writes the signatures of a task.
 
     Args:
         folder: the SavedModel's folder; made here.
-        model: a built model.
-        endpoints: what `signatures.endpoints` gives for it.
+        endpoints: what `signatures.endpoints` gives with `freeze`. Functions that
+            read variables would lose them here without an error.
 
     Returns:
-        Name to `tf.TensorSpec` of the outputs of "serving_default", and the number of
-        parameters that its graph uses: a head for training does not count.
+        Name to `tf.TensorSpec` of the outputs of "serving_default".
+
+    Raises:
+        ValueError: a function reads variables.
     """
     archive = keras.export.ExportArchive()
-    archive.track(model)
-    functions = {
-        name: archive.add_endpoint(name, function, specification)
-        for name, (function, specification) in endpoints.items()
-    }
+    for name, (function, specification) in endpoints.items():
+        function = archive.add_endpoint(name, function, specification)
+        concrete = function.get_concrete_function()
+        if concrete.graph.variables:
+            raise ValueError(
+                "Exported functions hold their weights as constants, "
+                f"{name} reads {concrete.graph.variables[0].name}"
+            )
+        if name == "serving_default":
+            outputs = concrete.structured_outputs
     archive.write_out(str(folder), verbose=False)
-    concrete = functions["serving_default"].get_concrete_function()
-    parameters = sum(math.prod(v.shape) for v in concrete.graph.variables)
-    return concrete.structured_outputs, parameters
+    return outputs

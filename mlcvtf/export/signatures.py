@@ -7,6 +7,7 @@ picture has fewer cells; and channels stay known through every pad and resize, b
 LiteRT has no convolution over an unknown number of channels.
 """
 
+import functools
 import importlib
 import pathlib
 from collections.abc import Callable
@@ -29,7 +30,10 @@ Endpoints = dict[str, tuple[Callable, list[tf.TensorSpec]]]
 
 
 def endpoints(
-    model: keras.Model, task: str, longest_side: int = LONGEST_SIDE
+    model: keras.Model,
+    task: str,
+    longest_side: int = LONGEST_SIDE,
+    freeze: bool = False,
 ) -> Endpoints:
     """Wraps a model in the graphs of its task.
 
@@ -38,6 +42,9 @@ def endpoints(
             `embed` and `backbone`).
         task: one of `TASKS`.
         longest_side: pixels; the detector shrinks larger pictures to it.
+        freeze: the weights are constants, as they are now, in one graph that all
+            signatures call. A SavedModel of it loads in 0.2 s, one with 600
+            variables and a network per signature in 1.7 s.
 
     Returns:
         Signature name to function and input specification: "serving_default" for one
@@ -53,9 +60,14 @@ def endpoints(
             raise ValueError(
                 f"longest_side is a multiple of {MULTIPLE}, received {longest_side}"
             )
-        return _detector(model, longest_side)
+        network = functools.partial(model, training=False)
+        if freeze:
+            network = _frozen(model, network, [None, None, None, 3])
+        return _detector(network, longest_side)
     if task == "face_embedding":
-        return _embedder(model)
+        shape = model.backbone.input_shape
+        embed = _frozen(model, model.embed, shape) if freeze else model.embed
+        return _embedder(embed, shape[1:3])
     raise ValueError(f"task is one of {TASKS}, received {task!r}")
 
 
@@ -103,20 +115,33 @@ def card_outputs(outputs: dict[str, tf.TensorSpec]) -> dict:
     }
 
 
+def _frozen(model, function, shape):
+    """Makes a function of images a graph that holds the weights as constants."""
+    weights = [(variable, variable.numpy()) for variable in model.variables]
+
+    @tf.function(input_signature=[tf.TensorSpec(shape)], autograph=False)
+    def network(images):
+        constants = [(variable, tf.constant(value)) for variable, value in weights]
+        with keras.StatelessScope(state_mapping=constants):
+            return function(images)
+
+    return network
+
+
 def _picture(name, rank, dtype=tf.uint8):
     return [tf.TensorSpec([None] * (rank - 1) + [3], dtype, name=name)]
 
 
-def _detector(model, longest_side):
+def _detector(network, longest_side):
     def serving_default(image):
-        return _only(_detect(model, *_fit(image[None], longest_side)))
+        return _only(_detect(network, *_fit(image[None], longest_side)))
 
     def prepared(image):
         size = _size(image[None])
-        return _only(_detect(model, image[None], size, size))
+        return _only(_detect(network, image[None], size, size))
 
     def batch(images):
-        return _detect(model, *_fit(images, longest_side))
+        return _detect(network, *_fit(images, longest_side))
 
     return {
         "serving_default": (serving_default, _picture("image", 3)),
@@ -125,12 +150,10 @@ def _detector(model, longest_side):
     }
 
 
-def _embedder(model):
-    sides = model.backbone.input_shape[1:3]
-
+def _embedder(embed, sides):
     def batch(images):
         images = tf.image.resize(tf.cast(images, tf.float32), sides)
-        return {"embedding": model.embed(images)}
+        return {"embedding": embed(images)}
 
     def serving_default(image):
         return {"embedding": batch(image[None])["embedding"][0]}
@@ -173,11 +196,11 @@ def _fit(images, longest_side):
     return images, size, given
 
 
-def _detect(model, images, size, given):
+def _detect(network, images, size, given):
     """Finds objects in prepared pictures.
 
     Args:
-        model: gives "heatmap", "offset", "size" and, optionally, "landmarks".
+        network: gives "heatmap", "offset", "size" and, optionally, "landmarks".
         images: float32 `[batch, 32 i, 32 j, 3]`.
         size: width and height of the picture in them, without the padding.
         given: width and height of the picture whose pixels the results are in.
@@ -188,7 +211,7 @@ def _detect(model, images, size, given):
         float32 `[batch, 100, k, 2]`, all in pixels of the given picture; what is at
         or under the floor or outside the picture is 0 with label -1.
     """
-    found = _decode(model(images, training=False))
+    found = _decode(network(images))
     ratio = given / size
     corners = found["boxes"] * tf.tile(ratio, [2])
     corners = tf.maximum(tf.minimum(corners, tf.tile(given, [2])), 0.0)

@@ -63,7 +63,6 @@ def export(
     _check_weights(model)
     longest_side = card.get("input", {}).get("longest_side", signatures.LONGEST_SIDE)
     model = inference_copy(model)
-    endpoints = signatures.endpoints(model, task, longest_side)
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.",
                                             dir=folder.parent))
@@ -71,9 +70,10 @@ def export(
         card = dict(card, name=folder.name, task=task, commit=commit(),
                     input=signatures.card_input(model, task, longest_side),
                     keras_modules=signatures.keras_modules(model))
-        card |= _write_files(scratch, model, endpoints)
+        frozen = signatures.endpoints(model, task, longest_side, freeze=True)
+        card |= _write_files(scratch, model, frozen)
         cards.write(scratch, card)
-        serving = endpoints["serving_default"][0]
+        serving, _ = signatures.endpoints(model, task, longest_side)["serving_default"]
         card["parity"] = parity.report(
             scratch,
             lambda picture: {k: np.asarray(v) for k, v in serving(picture).items()},
@@ -172,8 +172,8 @@ def _in_float32(config):
 def _write_files(folder, model, endpoints):
     """Writes the files of every runtime; returns what the card says about them."""
     model.save(folder / "model.keras")
-    outputs, parameters = saved_model.write(folder / "saved_model", model, endpoints)
-    operations = {}
+    outputs = saved_model.write(folder / "saved_model", endpoints)
+    parameters, operations = model.count_params(), {}
     for precision in litert.PRECISIONS:
         content = litert.convert(folder / "saved_model", list(endpoints), precision)
         operations = litert.check(content, parameters, precision)

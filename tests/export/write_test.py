@@ -4,6 +4,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from mlcvtf import card
 from mlcvtf.backbones.mobilenet_v2 import mobilenet_v2
@@ -151,12 +152,31 @@ def test_centernet_ships_in_every_runtime(tmp_path):
                                       "mlcvtf.layers.inverted_residual"]
 
 
-def test_parameters_are_those_that_the_graph_uses(tmp_path):
-    model = tiny_models.embedder(margin=True)
-    endpoints = signatures.endpoints(model, "face_embedding")
-    outputs, parameters = saved_model.write(tmp_path / "saved", model, endpoints)
-    assert parameters == model.backbone.count_params() < model.count_params()
+def test_a_saved_model_has_no_variables_and_gives_the_same(tmp_path):
+    model = write.inference_copy(tiny_models.embedder(margin=True))
+    assert model.count_params() == model.backbone.count_params()
+    frozen = signatures.endpoints(model, "face_embedding", freeze=True)
+    outputs = saved_model.write(tmp_path / "saved", frozen)
     assert outputs["embedding"].shape.as_list() == [128]
+    picture = tf.constant(write.sample_pictures("face_embedding")[0])
+    expected = signatures.endpoints(model, "face_embedding")["serving_default"][0](
+        picture
+    )
+    # What the model learns later does not reach what was frozen.
+    for weight in model.weights:
+        weight.assign(np.zeros(weight.shape))
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    found = loaded.signatures["serving_default"](image=picture)
+    np.testing.assert_allclose(found["embedding"], expected["embedding"], atol=1e-6)
+
+
+def test_functions_that_would_lose_their_weights_are_refused(tmp_path):
+    model = tiny_models.embedder()
+    with pytest.raises(ValueError, match="hold their weights as constants"):
+        saved_model.write(
+            tmp_path / "saved", signatures.endpoints(model, "face_embedding")
+        )
+    assert not (tmp_path / "saved").exists()
 
 
 def test_the_commit_is_a_hash_or_unknown():
