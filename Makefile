@@ -36,7 +36,7 @@ $(STAMP): pyproject.toml
 		"$$python" -m venv --clear $(VENV); \
 	fi
 	@echo 'Installing into $(VENV): TensorFlow is large, this takes some minutes.'
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[dev,train]'
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[dev,train,quantize]'
 	@# The GUI wheel of OpenCV loads only where these two libraries are. It goes on
 	@# top of the headless one, in the same version, so that both stay whole.
 	@if $(PYTHON) -c 'import ctypes; ctypes.CDLL("libGL.so.1"); \

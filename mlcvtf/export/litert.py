@@ -10,8 +10,8 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-# Bytes per parameter of each file.
-PRECISIONS = {"float32": 4, "float16": 2}
+# Bytes per parameter of each file. The last two come from `quantize`.
+PRECISIONS = {"float32": 4, "float16": 2, "dynamic": 1, "int8": 1}
 # Weights left in variables come out of a file as zeros without an error.
 STATEFUL = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"}
 
@@ -35,9 +35,9 @@ def convert(
         ValueError: unknown precision.
         Exception: the converter's own, where an operation is not built in.
     """
-    if precision not in PRECISIONS:
+    if precision not in ("float32", "float16"):
         raise ValueError(
-            f"precision is one of {sorted(PRECISIONS)}, received {precision!r}"
+            f"a converter's precision is float32 or float16, received {precision!r}"
         )
     converter = tf.lite.TFLiteConverter.from_saved_model(
         str(saved_model), signature_keys=names
@@ -55,14 +55,14 @@ def check(content: bytes, parameters: int, precision: str = "float32") -> dict:
     Args:
         content: the bytes of the file.
         parameters: how many numbers the network has.
-        precision: "float32" or "float16".
+        precision: one of `PRECISIONS`.
 
     Returns:
         Operation name to how often it occurs, by name.
 
     Raises:
         ValueError: an operation is custom, of TensorFlow ("Flex") or stateful; the
-            constants are not about 4 (2) bytes per parameter (folding batch
+            constants are not about 4 (2, 1) bytes per parameter (folding batch
             normalisation saves some); or most of their bytes are zero.
     """
     operations, constants = _read(content)
@@ -115,6 +115,13 @@ def _read(content):
         graph = model.Subgraphs(i)
         for j in range(graph.OperatorsLength()):
             counts[codes[graph.Operators(j).OpcodeIndex()]] += 1
-    buffers = [model.Buffers(i) for i in range(model.BuffersLength())]
-    constants = [b.DataAsNumpy() for b in buffers if b.DataLength()]
+    constants = []
+    for i in range(model.BuffersLength()):
+        buffer = model.Buffers(i)
+        if buffer.DataLength():
+            constants.append(buffer.DataAsNumpy())
+        elif buffer.Size():
+            # A quantised file has its constants behind the flatbuffer.
+            end = buffer.Offset() + buffer.Size()
+            constants.append(np.frombuffer(content[buffer.Offset() : end], np.uint8))
     return dict(sorted(counts.items())), constants

@@ -116,13 +116,16 @@ def card_outputs(outputs: dict[str, tf.TensorSpec]) -> dict:
 
 
 def _frozen(model, function, shape):
-    """Makes a function of images a graph that holds the weights as constants."""
+    """Makes a function of images a graph that holds the weights as constants.
+
+    Its operations are named "network/...", by which `quantize` finds them.
+    """
     weights = [(variable, variable.numpy()) for variable in model.variables]
 
     @tf.function(input_signature=[tf.TensorSpec(shape)], autograph=False)
     def network(images):
         constants = [(variable, tf.constant(value)) for variable, value in weights]
-        with keras.StatelessScope(state_mapping=constants):
+        with keras.StatelessScope(state_mapping=constants), tf.name_scope("network"):
             return function(images)
 
     return network

@@ -3,6 +3,7 @@
 The folder appears whole or not at all.
 """
 
+import hashlib
 import os
 import pathlib
 import shutil
@@ -14,10 +15,13 @@ import numpy as np
 
 from mlcvtf import card as cards
 from mlcvtf.errors import InputError
-from mlcvtf.export import litert, parity, saved_model, signatures
+from mlcvtf.export import litert, parity, quantize, saved_model, signatures
 
 # What the pipeline knows itself; the rest of the card comes from the recipe.
 FILLED = ("name", "task", "outputs", "commit", "parameters", "files")
+FORMATS = ("saved_model", "litert")
+# Of the LiteRT files beside that in float32.
+PRECISIONS = ("float16", *quantize.PRECISIONS)
 
 
 def export(
@@ -26,12 +30,16 @@ def export(
     folder: str | pathlib.Path,
     card: dict,
     pictures: list[np.ndarray] | None = None,
+    formats: tuple[str, ...] = FORMATS,
+    precisions: tuple[str, ...] = ("float16",),
+    representative: list[np.ndarray] = (),
 ) -> dict:
     """Exports a model to a model folder.
 
-    The folder holds `model.keras`, `saved_model/`, `float32.tflite`, `float16.tflite`
-    and `card.json`. The weights ship in float32 (float16 in the smaller file),
-    whatever precision they were trained in; a margin head for training stays behind.
+    The folder holds `model.keras`, `card.json` and, by `formats`, `saved_model/` and
+    `float32.tflite` with `float16.tflite`, `dynamic.tflite` or `int8.tflite` beside
+    it. The weights ship in float32 (or as the smaller files say), whatever precision
+    they were trained in; a margin head for training stays behind.
 
     Args:
         model: a built detector or embedder; it is not changed.
@@ -43,9 +51,14 @@ def export(
             `{"input": {"longest_side": 640}}` changes the largest picture.
         pictures: uint8 `[height, width, 3]` each, for the parity report; by default
             `sample_pictures(task)`.
+        formats: what to write beside the Keras file, of `FORMATS`.
+        precisions: of the LiteRT files beside float32, of `PRECISIONS`.
+        representative: uint8 `[height, width, 3]` each; pictures of the kind that the
+            model is for, for "int8".
 
     Returns:
-        The card as written; "parity" is the report.
+        The card as written; "parity" is the report, "float_operations" what stayed
+        float in a quantised file.
 
     Raises:
         InputError: the card lacks a key, or `folder` is there and no model folder.
@@ -69,9 +82,12 @@ def export(
     try:
         card = dict(card, name=folder.name, task=task, commit=commit(),
                     input=signatures.card_input(model, task, longest_side),
-                    keras_modules=signatures.keras_modules(model))
+                    keras_modules=signatures.keras_modules(model),
+                    weights=_digest(model))
         frozen = signatures.endpoints(model, task, longest_side, freeze=True)
-        card |= _write_files(scratch, model, frozen)
+        card |= _write_files(scratch, model, frozen, precisions, representative)
+        for name in set(FORMATS) - set(formats):
+            _remove(scratch, name)
         cards.write(scratch, card)
         serving, _ = signatures.endpoints(model, task, longest_side)["serving_default"]
         card["parity"] = parity.report(
@@ -79,6 +95,7 @@ def export(
             lambda picture: {k: np.asarray(v) for k, v in serving(picture).items()},
             sample_pictures(task) if pictures is None else pictures,
             card["thresholds"].get("score", 0.0),
+            card.get("parity_bounds", {}),
         )
         cards.write(scratch, card)
         scratch.chmod(0o755)
@@ -169,20 +186,45 @@ def _in_float32(config):
     return config
 
 
-def _write_files(folder, model, endpoints):
+def _write_files(folder, model, endpoints, precisions, representative):
     """Writes the files of every runtime; returns what the card says about them."""
     model.save(folder / "model.keras")
     outputs = saved_model.write(folder / "saved_model", endpoints)
-    parameters, operations = model.count_params(), {}
-    for precision in litert.PRECISIONS:
-        content = litert.convert(folder / "saved_model", list(endpoints), precision)
-        operations = litert.check(content, parameters, precision)
+    parameters, floats = model.count_params(), {}
+    full = litert.convert(folder / "saved_model", list(endpoints))
+    operations = litert.check(full, parameters)
+    (folder / "float32.tflite").write_bytes(full)
+    for precision in precisions:
+        if precision in quantize.PRECISIONS:
+            content = quantize.quantize(full, precision, representative)
+            floats[precision] = quantize.float_operations(content)
+        else:
+            content = litert.convert(folder / "saved_model", list(endpoints), precision)
+        litert.check(content, parameters, precision)
         (folder / f"{precision}.tflite").write_bytes(content)
     return {
         "outputs": signatures.card_outputs(outputs),
         "parameters": parameters,
         "operations": operations,
+        "float_operations": floats,
     }
+
+
+def _remove(folder, name):
+    """Takes out a format that the others were made from but nobody asked for."""
+    if name == "saved_model":
+        shutil.rmtree(folder / "saved_model")
+    else:
+        for path in folder.glob("*.tflite"):
+            path.unlink()
+
+
+def _digest(model):
+    """Identifies the weights, whatever file they are in: SHA-256, hexadecimal."""
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight))
+    return digest.hexdigest()
 
 
 def _check_weights(model):

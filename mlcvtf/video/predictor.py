@@ -6,6 +6,7 @@ need it: with a `.tflite` file the first result is there in a quarter of a secon
 
 import contextlib
 import hashlib
+import json
 import os
 import pathlib
 
@@ -18,6 +19,8 @@ from mlcvtf.errors import InputError
 RUNTIMES = {
     "litert": "float32.tflite",
     "litert_float16": "float16.tflite",
+    "litert_dynamic": "dynamic.tflite",
+    "litert_int8": "int8.tflite",
     "saved_model": "saved_model",
     "keras": "model.keras",
 }
@@ -65,7 +68,7 @@ def load(
     _check_files(folder, RUNTIMES[runtime], card)
     start = {"saved_model": _saved_model, "keras": _keras}.get(runtime, _litert)
     try:
-        with _quiet():
+        with quiet():
             functions = start(folder / RUNTIMES[runtime], card, threads)
             functions["serving_default"](np.zeros((MULTIPLE, MULTIPLE, 3), np.uint8))
     except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
@@ -78,22 +81,21 @@ def load(
 
 
 def model_hash(card: dict) -> str:
-    """Identifies the weights and the task of a model folder, whatever the runtime.
+    """Identifies what a model folder computes, whatever the runtime.
 
     Returns:
-        64 hexadecimal digits.
+        64 hexadecimal digits that depend on the task, the input and the weights.
 
     Raises:
-        InputError: the card lists no `float32.tflite`.
+        InputError: the card has no digest of the weights.
     """
-    try:
-        weights = card["files"]["float32.tflite"]
-    except (KeyError, TypeError):
+    if "weights" not in card:
         raise InputError(
-            f"the card of an exported model lists float32.tflite, that of "
-            f"{card['name']} does not"
-        ) from None
-    return hashlib.sha256(f"{card['task']} {weights}".encode()).hexdigest()
+            f"the card of an exported model has a digest of its weights, that of "
+            f"{card['name']} has none"
+        )
+    parts = [card["task"], card["input"], card["weights"]]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 class Predictor:
@@ -153,16 +155,31 @@ class Predictor:
     def _run_prepared(self, image):
         """Does here what "serving_default" does slowly: the cast and the padding."""
         height, width = image.shape[:2]
-        rows, columns = height + -height % MULTIPLE, width + -width % MULTIPLE
-        padded = np.zeros((rows, columns, 3), np.float32)
-        padded[:height, :width] = image
+        padded = prepared(image)
         found = self.signatures["prepared"](padded)
-        if (rows, columns) == (height, width):
+        if padded.shape == image.shape:
             return found
         corners = np.float32([width, height, width, height])
         boxes = np.minimum(found["boxes"], corners)
         keep = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
         return {name: value[keep] for name, value in (found | {"boxes": boxes}).items()}
+
+
+def prepared(image: np.ndarray) -> np.ndarray:
+    """Makes of a picture what the signature "prepared" takes.
+
+    Args:
+        image: uint8 `[height, width, 3]`.
+
+    Returns:
+        float32 `[height, width, 3]`, padded with black to the right and to the bottom
+        to multiples of `MULTIPLE`.
+    """
+    height, width = image.shape[:2]
+    rows, columns = height + -height % MULTIPLE, width + -width % MULTIPLE
+    padded = np.zeros((rows, columns, 3), np.float32)
+    padded[:height, :width] = image
+    return padded
 
 
 def _check_pixels(image, rank):
@@ -218,8 +235,8 @@ def _litert(path, card, threads):
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Keeps what runtimes log from C++ when they start off the error stream."""
+def quiet():
+    """Keeps what runtimes log from C++ off the error stream, in a `with` block."""
     try:
         kept = os.dup(2)
     except OSError:  # There is no error stream.

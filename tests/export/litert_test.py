@@ -98,7 +98,7 @@ def test_variables_are_refused(tmp_path):
 
 
 def test_unknown_precision(tmp_path):
-    with pytest.raises(ValueError, match="precision is one of .* received 'int8'"):
+    with pytest.raises(ValueError, match="float32 or float16, received 'int8'"):
         litert.convert(tmp_path, ["serving_default"], "int8")
 
 

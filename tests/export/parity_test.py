@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import numpy as np
@@ -27,7 +28,7 @@ A, B, C = [0, 0, 10, 10], [50, 50, 70, 70], [200, 100, 240, 150]
 def test_near_ties_may_swap_places():
     expected = detections([A, B, C], [0.9, 0.8, 0.79999])
     received = detections([A, C, B], [0.9, 0.8, 0.79999])
-    found = parity.differences(expected, received, 0.5)
+    found, _ = parity.differences(expected, received, 0.5)
     assert found["boxes"].shape == (3, 4)
     assert found["boxes"].max() == 0
     assert found["landmarks"].max() == 0
@@ -37,7 +38,7 @@ def test_near_ties_may_swap_places():
 def test_differences_are_those_of_the_matched_boxes():
     expected = detections([A, B], [0.9, 0.8])
     received = detections([B, [0, 0, 10, 12]], [0.81, 0.79])
-    found = parity.differences(expected, received, 0.5)
+    found, _ = parity.differences(expected, received, 0.5)
     np.testing.assert_allclose(found["boxes"].max(axis=1), [2, 0])
     np.testing.assert_allclose(found["scores"], [0.11, 0.01], atol=1e-6)
 
@@ -45,7 +46,7 @@ def test_differences_are_those_of_the_matched_boxes():
 def test_what_is_under_the_threshold_does_not_count():
     expected = detections([A, B], [0.9, 0.3])
     received = detections([A, C], [0.9, 0.3])
-    assert parity.differences(expected, received, 0.5)["boxes"].shape == (1, 4)
+    assert parity.differences(expected, received, 0.5)[0]["boxes"].shape == (1, 4)
     with pytest.raises(parity.ParityError, match="1 are missing"):
         parity.differences(expected, detections([A], [0.9]), 0.2)
 
@@ -54,7 +55,7 @@ def test_a_score_may_cross_the_threshold_by_a_hair():
     expected = detections([A, B], [0.9, 0.5001])
     received = detections([A, B], [0.9, 0.4999])
     for one, other in ((expected, received), (received, expected)):
-        assert parity.differences(one, other, 0.5)["boxes"].shape == (2, 4)
+        assert parity.differences(one, other, 0.5)[0]["boxes"].shape == (2, 4)
 
 
 @pytest.mark.parametrize("swap", [False, True])
@@ -69,9 +70,18 @@ def test_of_full_lists_the_last_ones_may_be_others():
     boxes = [[i, 0, i + 1, 1] for i in range(100)]
     scores = np.linspace(0.9, 0.8, 100)
     received = detections(boxes[:99] + [A], scores)
-    found = parity.differences(detections(boxes, scores), received, 0.5)
+    found, _ = parity.differences(detections(boxes, scores), received, 0.5)
     assert 95 <= len(found["boxes"]) < 100
     assert found["boxes"].max() == 0
+
+
+def test_a_lossy_comparison_counts_what_has_no_partner():
+    expected = detections([A, B], [0.9, 0.8])
+    received = detections([[0, 0, 10, 11], C], [0.85, 0.7])
+    found, lost = parity.differences(expected, received, 0.5, 0.2, lossy=True)
+    assert found["boxes"].tolist() == [[0, 0, 0, 1]]
+    np.testing.assert_allclose(found["scores"], [0.05], atol=1e-6)
+    assert lost == 2, "B is missing and C too many"
 
 
 @pytest.mark.parametrize("change, message", [
@@ -89,7 +99,7 @@ def test_malformed_answers_fail(change, message):
 
 def test_embeddings_are_compared_number_by_number():
     expected = {"embedding": np.float32([0.6, 0.8])}
-    found = parity.differences(expected, {"embedding": np.float32([0.6, 0.75])}, 0.0)
+    found, _ = parity.differences(expected, {"embedding": np.float32([0.6, 0.75])}, 0.0)
     np.testing.assert_allclose(found["embedding"], [0, 0.05], atol=1e-7)
     with pytest.raises(parity.ParityError, match="shape"):
         parity.differences(expected, {"embedding": np.float32([1.0])}, 0.0)
@@ -104,7 +114,9 @@ def test_every_runtime_of_the_detector_agrees():
         assert set(outputs) == {"boxes", "landmarks", "scores"}
         precision = "float16" if "16" in runtime else "float32"
         for name, value in outputs.items():
-            assert value["mean"] <= value["largest"] <= parity.BOUNDS[name][precision]
+            assert value["mean"] <= value["largest"] <= parity.BOUNDS[precision][name]
+        assert result["milliseconds"][runtime] > 0
+    assert set(result["unmatched"].values()) == {0}
     # The weights of the smaller file are others: the comparison does see something.
     assert result["runtimes"]["litert_float16"]["boxes"]["largest"] > 1e-4
 
@@ -116,7 +128,8 @@ def test_every_runtime_of_the_embedder_agrees():
         assert result["runtimes"][runtime]["embedding"]["largest"] <= 1e-4
     assert result["runtimes"]["litert_float16"]["embedding"]["largest"] > 1e-6
     lines = parity.text(result).splitlines()
-    assert len(lines) == 2 + 4
+    assert len(lines) == 2 + 4 + 1
+    assert re.fullmatch(r"ms for the first picture: litert \d+\.\d, .*", lines[-1])
     assert lines[2].split()[:2] == ["litert", "embedding"]
 
 
@@ -126,7 +139,7 @@ def answers(folder):
     def run(folder, runtimes, pictures):
         model = predictor.load(folder, "litert")
         found = [model(picture) for picture in pictures]
-        return {name: (found, found) for name in runtimes}
+        return {name: (found, found) for name in runtimes}, {}
 
     return run
 

@@ -133,6 +133,7 @@ def _write(folder, name, function, **entries):
     (folder / name / "float32.tflite").write_bytes(converter.convert())
     common = {key: "stand-in" for key in card.REQUIRED}
     common |= {"name": name, "parameters": 0, "figures": {}, "labels": ["face"]}
+    common["weights"] = f"of the stand-in {name}"
     card.write(folder / name, common | entries)
 
 
