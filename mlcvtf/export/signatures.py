@@ -15,7 +15,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-TASKS = ("face_detection", "face_embedding")
+TASKS = ("classification", "detection", "face_detection", "face_embedding")
 # A score at or under the floor is dropped in the graph; a calibrated threshold, which
 # is in the card, comes after it and is higher.
 SCORE_FLOOR = 0.05
@@ -34,17 +34,20 @@ def endpoints(
     task: str,
     longest_side: int = LONGEST_SIDE,
     freeze: bool = False,
+    size: tuple[int, int] | None = None,
 ) -> Endpoints:
     """Wraps a model in the graphs of its task.
 
     Args:
-        model: a detector (`call` gives the maps of CenterNet) or an embedder (it has
-            `embed` and `backbone`).
+        model: a detector (`call` gives the maps of CenterNet), a classifier (`call`
+            gives "logits") or an embedder (it has `embed` and `backbone`).
         task: one of `TASKS`.
         longest_side: pixels; the detector shrinks larger pictures to it.
         freeze: the weights are constants, as they are now, in one graph that all
             signatures call. A SavedModel of it loads in 0.2 s, one with 600
             variables and a network per signature in 1.7 s.
+        size: height and width, in pixels, that a classifier's pictures are stretched
+            to.
 
     Returns:
         Signature name to function and input specification: "serving_default" for one
@@ -53,9 +56,10 @@ def endpoints(
         LiteRT's cast, resize and pad of 640x480 pixels take 9 ms, NumPy's 1 ms.
 
     Raises:
-        ValueError: unknown task, or `longest_side` is no multiple of `MULTIPLE`.
+        ValueError: unknown task, `longest_side` is no multiple of `MULTIPLE`, or a
+            classifier without a size.
     """
-    if task == "face_detection":
+    if task in ("detection", "face_detection"):
         if longest_side < MULTIPLE or longest_side % MULTIPLE:
             raise ValueError(
                 f"longest_side is a multiple of {MULTIPLE}, received {longest_side}"
@@ -64,6 +68,15 @@ def endpoints(
         if freeze:
             network = _frozen(model, network, [None, None, None, 3])
         return _detector(network, longest_side)
+    if task == "classification":
+        if size is None or min(size) < 1:
+            raise ValueError(
+                f"size is the height and width of a classifier's input, received {size}"
+            )
+        network = functools.partial(model, training=False)
+        if freeze:
+            network = _frozen(model, network, [None, *size, 3])
+        return _classifier(network, size)
     if task == "face_embedding":
         shape = model.backbone.input_shape
         embed = _frozen(model, model.embed, shape) if freeze else model.embed
@@ -99,12 +112,26 @@ def load_keras(path: str | pathlib.Path, modules: list[str]) -> keras.Model:
     return keras.saving.load_model(path, compile=False)
 
 
-def card_input(model: keras.Model, task: str, longest_side: int = LONGEST_SIDE) -> dict:
-    """Returns the card's description of the input of "serving_default"."""
+def card_input(model: keras.Model, task: str, given: dict) -> dict:
+    """Returns the card's description of the input of "serving_default".
+
+    Args:
+        model: what is exported.
+        task: one of `TASKS`.
+        given: what is chosen, "longest_side" of a detector and "size" of a classifier.
+    """
     picture = {"name": "image", "dtype": "uint8"}
-    if task == "face_detection":
-        return picture | {"shape": [None, None, 3], "longest_side": longest_side}
-    return picture | {"shape": list(model.backbone.input_shape[1:])}
+    if task == "face_embedding":
+        return picture | {"shape": list(model.backbone.input_shape[1:])}
+    picture["shape"] = [None, None, 3]
+    if task == "classification":
+        return picture | {"size": list(given["size"])}
+    return picture | {"longest_side": given.get("longest_side", LONGEST_SIDE)}
+
+
+def options(given: dict) -> dict:
+    """Returns what `endpoints` takes of a card's description of the input."""
+    return {key: given[key] for key in ("longest_side", "size") if key in given}
 
 
 def card_outputs(outputs: dict[str, tf.TensorSpec]) -> dict:
@@ -160,6 +187,20 @@ def _embedder(embed, sides):
 
     def serving_default(image):
         return {"embedding": batch(image[None])["embedding"][0]}
+
+    return {
+        "serving_default": (serving_default, _picture("image", 3)),
+        "batch": (batch, _picture("images", 4)),
+    }
+
+
+def _classifier(network, size):
+    def batch(images):
+        logits = network(tf.image.resize(tf.cast(images, tf.float32), size))["logits"]
+        return {"scores": tf.nn.softmax(logits)}
+
+    def serving_default(image):
+        return {"scores": batch(image[None])["scores"][0]}
 
     return {
         "serving_default": (serving_default, _picture("image", 3)),

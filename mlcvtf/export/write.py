@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -33,6 +34,7 @@ def export(
     formats: tuple[str, ...] = FORMATS,
     precisions: tuple[str, ...] = ("float16",),
     representative: list[np.ndarray] = (),
+    measure: Callable[[pathlib.Path], dict] | None = None,
 ) -> dict:
     """Exports a model to a model folder.
 
@@ -48,13 +50,16 @@ def export(
             in the end; anything else there is refused.
         card: what the pipeline cannot know: labels, thresholds, licence, data,
             recipe, figures, and `calibration` of an embedder. For a detector
-            `{"input": {"longest_side": 640}}` changes the largest picture.
+            `{"input": {"longest_side": 640}}` changes the largest picture, a
+            classifier needs `{"input": {"size": [height, width]}}`.
         pictures: uint8 `[height, width, 3]` each, for the parity report; by default
             `sample_pictures(task)`.
         formats: what to write beside the Keras file, of `FORMATS`.
         precisions: of the LiteRT files beside float32, of `PRECISIONS`.
         representative: uint8 `[height, width, 3]` each; pictures of the kind that the
             model is for, for "int8".
+        measure: called with the finished folder before it takes its place; what it
+            returns is "evaluation" in the card, what it raises stops the export.
 
     Returns:
         The card as written; "parity" is the report, "float_operations" what stayed
@@ -74,22 +79,28 @@ def export(
         raise InputError(f"a card for export has labels, thresholds, licence, data, "
                          f"recipe and figures; it lacks {', '.join(missing)}")
     _check_weights(model)
-    longest_side = card.get("input", {}).get("longest_side", signatures.LONGEST_SIDE)
+    given = card.get("input", {})
+    if task == "classification" and "size" not in given:
+        raise InputError(
+            "the card of a classifier has the size of its input, such as "
+            '"input": {"size": [96, 96]}; this one has none'
+        )
+    options = signatures.options(given)
     model = inference_copy(model)
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.",
                                             dir=folder.parent))
     try:
         card = dict(card, name=folder.name, task=task, commit=commit(),
-                    input=signatures.card_input(model, task, longest_side),
+                    input=signatures.card_input(model, task, given),
                     keras_modules=signatures.keras_modules(model),
                     weights=_digest(model))
-        frozen = signatures.endpoints(model, task, longest_side, freeze=True)
+        frozen = signatures.endpoints(model, task, freeze=True, **options)
         card |= _write_files(scratch, model, frozen, precisions, representative)
         for name in set(FORMATS) - set(formats):
             _remove(scratch, name)
         cards.write(scratch, card)
-        serving, _ = signatures.endpoints(model, task, longest_side)["serving_default"]
+        serving, _ = signatures.endpoints(model, task, **options)["serving_default"]
         card["parity"] = parity.report(
             scratch,
             lambda picture: {k: np.asarray(v) for k, v in serving(picture).items()},
@@ -98,6 +109,9 @@ def export(
             card.get("parity_bounds", {}),
         )
         cards.write(scratch, card)
+        if measure is not None:
+            card["evaluation"] = measure(scratch)
+            cards.write(scratch, card)
         scratch.chmod(0o755)
         _replace(scratch, folder)
     finally:
@@ -153,7 +167,7 @@ def sample_pictures(task: str) -> list[np.ndarray]:
     collins = data.astronaut()
     with cbook.get_sample_data("grace_hopper.jpg") as file:
         hopper = np.asarray(Image.open(file).convert("RGB"))
-    if task == "face_embedding":
+    if task in ("classification", "face_embedding"):
         crops = [collins[30:180, 140:290], hopper[60:320, 130:390]]
         faces = [cv2.resize(crop, (112, 112), interpolation=cv2.INTER_AREA)
                  for crop in crops]

@@ -287,11 +287,10 @@ def _keras(path, card, threads):
     from mlcvtf.export import signatures
 
     model = signatures.load_keras(path, card["keras_modules"])
-    longest_side = card["input"].get("longest_side", signatures.LONGEST_SIDE)
-
     def function(endpoint, specification):
         compiled = tf.function(endpoint, specification, autograph=False)
         return lambda array: {k: v.numpy() for k, v in compiled(array).items()}
 
-    endpoints = signatures.endpoints(model, card["task"], longest_side)
+    options = signatures.options(card["input"])
+    endpoints = signatures.endpoints(model, card["task"], **options)
     return {name: function(*endpoint) for name, endpoint in endpoints.items()}

@@ -12,10 +12,12 @@ from tests.export import tiny_models
 FLAGS = {"task": "face_embedding", "output": "out", "card": "card.json",
          "model": "model.keras"}
 
+PATHS = ("output", "card", "model")
+
 
 def run(folder, **changes):
     """Runs the executable in a folder's files; an empty change leaves a flag out."""
-    flags = {name: value if name == "task" else folder / value
+    flags = {name: folder / value if name in PATHS else value
              for name, value in (FLAGS | changes).items() if value}
     return child(["apps/export", *(f"--{k}={v}" for k, v in flags.items())],
                  timeout=600)
@@ -53,6 +55,28 @@ def test_flag_errors(files):
     assert "depth" in only_line(process)
 
 
+@pytest.mark.parametrize("changes, message", [
+    ({"quantize": "int4"}, "--quantize is of float16, dynamic, int8, received int4"),
+    ({"format": "onnx"}, "--format is of saved_model, litert, received onnx"),
+    ({"quantize": "int8"}, "--quantize=int8 and --representative go together"),
+    ({"representative": "."}, "--quantize=int8 and --representative go together"),
+    ({"format": "saved_model", "evaluate": "--data=."}, "--format leaves them out"),
+])
+def test_flags_that_do_not_go_together(files, changes, message):
+    process = run(files, **changes)
+    assert process.returncode == 2
+    assert message in only_line(process)
+
+
+def test_representative_pictures_must_be_there(files):
+    (files / "pictures").mkdir()
+    for folder, message in (("pictures", "has none"), ("nowhere", "is neither")):
+        process = run(files, quantize="int8", representative=str(files / folder))
+        assert process.returncode == 1
+        assert message in only_line(process)
+    assert not (files / "out").exists()
+
+
 @pytest.mark.parametrize("content", [None, "{", "[1]"])
 def test_bad_cards(files, content):
     if content is None:
@@ -84,7 +108,7 @@ def test_exports_a_model(files):
     assert process.returncode == 0, process.stderr
     assert "parity on 9 pictures" in process.stdout
     assert re.search(r"litert +embedding +\d\.\d\de-\d\d", process.stdout)
-    assert re.search(r"float32.tflite +\d+ bytes, 4\.0\d a parameter", process.stdout)
+    assert re.search(r"float32.tflite +\d\.\d+ MB, 4\.\d\d bytes", process.stdout)
     parameters = cards.read(files / "out", "face_embedding")["parameters"]
     assert parameters == model.backbone.count_params()
     face = tiny_models.spots(112, 112, 5)

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -207,12 +208,39 @@ def test_embedder_resizes_and_batches(embed):
     assert np.isfinite(one).all()
 
 
+def test_a_classifier_stretches_pictures_and_gives_shares():
+    keras.utils.set_random_seed(0)
+    images = keras.Input((24, 32, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 3)(images))
+    logits = keras.layers.Dense(3)(keras.layers.Rescaling(0.01)(x))
+    classifier = keras.Model(images, {"logits": logits})
+    classify = compiled(classifier, "classification", size=(24, 32))
+    pictures = np.stack([tiny_models.spots(48, 64, 3), tiny_models.spots(48, 64, 9)])
+    found = classify["batch"](pictures)["scores"]
+    small = tf.image.resize(pictures.astype(np.float32), (24, 32))
+    expected = tf.nn.softmax(classifier(small)["logits"])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
+    one = classify["serving_default"](pictures[1])["scores"]
+    np.testing.assert_allclose(one, found[1], atol=1e-6)
+    frozen = compiled(classifier, "classification", size=(24, 32), freeze=True)
+    np.testing.assert_allclose(frozen["batch"](pictures)["scores"], found, atol=1e-6)
+    with pytest.raises(ValueError, match="classifier's input, received None"):
+        signatures.endpoints(classifier, "classification")
+
+
 def test_card_describes_inputs_and_outputs(embedder):
-    assert signatures.card_input(embedder, "face_embedding") == {
-        "name": "image", "dtype": "uint8", "shape": [112, 112, 3]}
-    assert signatures.card_input(None, "face_detection", 320) == {
-        "name": "image", "dtype": "uint8", "shape": [None, None, 3],
-        "longest_side": 320}
+    picture = {"name": "image", "dtype": "uint8", "shape": [None, None, 3]}
+    assert signatures.card_input(embedder, "face_embedding", {}) == picture | {
+        "shape": [112, 112, 3]}
+    assert signatures.card_input(None, "face_detection", {"longest_side": 320}) == (
+        picture | {"longest_side": 320})
+    assert signatures.card_input(None, "detection", {}) == (
+        picture | {"longest_side": signatures.LONGEST_SIDE})
+    given = {"size": (96, 64)}
+    found = signatures.card_input(None, "classification", given)
+    assert found == picture | {"size": [96, 64]}
+    assert signatures.options(found) == {"size": [96, 64]}
     outputs = {"boxes": tf.TensorSpec([None, 4], tf.float32)}
     assert signatures.card_outputs(outputs) == {
         "boxes": {"dtype": "float32", "shape": [None, 4]}}

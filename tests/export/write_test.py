@@ -50,7 +50,7 @@ def test_a_card_says_what_a_detector_takes_and_gives():
 def quick(monkeypatch):
     """Replaces the files and the comparison by quick ones."""
 
-    def files(folder, model, endpoints):
+    def files(folder, *_):
         (folder / "float32.tflite").write_bytes(b"new")
         return {"outputs": {}, "parameters": 1, "operations": {}}
 
