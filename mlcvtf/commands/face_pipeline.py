@@ -44,6 +44,7 @@ class FacePipeline:
             that of the models that come with the package.
         runtime: "litert", "saved_model", "keras", or "auto" for the fastest there is.
         threads: processor threads for each of the two models.
+        embedder: a loaded embedder to use in place of the folder's.
 
     Attributes:
         detector: the predictor of the detector, with its card.
@@ -59,9 +60,10 @@ class FacePipeline:
         models_dir: str | os.PathLike | None = None,
         runtime: str = "auto",
         threads: int = 2,
+        embedder: "predictor.Predictor | None" = None,
     ):
         self.detector = load("face_detector", models_dir, runtime, threads)
-        self.embedder = load("face_embedder", models_dir, runtime, threads)
+        self.embedder = embedder or load("face_embedder", models_dir, runtime, threads)
         both = self.detector.model_hash + self.embedder.model_hash
         self.model_hash = hashlib.sha256(both.encode()).hexdigest()
 

@@ -54,22 +54,12 @@ def main(argv: list[str]) -> None:
     import json
 
     from mlcvtf.commands.face_pipeline import FacePipeline
-    from mlcvtf.commands.picture_set import PictureSet, embed
+    from mlcvtf.commands.picture_set import PictureSet
 
     with PictureSet(FLAGS.images) as pictures:
-        names = [name for pair in pairs for name in (pair["file1"], pair["file2"])]
-        pictures.require(names)
+        pictures.require(files(pairs))
         pipeline = FacePipeline(FLAGS.models, FLAGS.runtime)
-        embedded = embed(pictures, names, pipeline)
-    scores = cosines(pairs, embedded.vectors)
-    figures = {
-        "runtime": pipeline.embedder.runtime,
-        "model_hash": pipeline.model_hash,
-        "pictures": len(embedded.vectors),
-        "without_face": sorted(embedded.without_face),
-        "with_several_faces": sorted(embedded.with_several),
-        **measure(scores, pairs),
-    }
+        figures, scores = verify(pictures, pairs, pipeline)
     if FLAGS.roc:
         draw_curve(FLAGS.roc, scores, [pair["same"] for pair in pairs])
     text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
@@ -80,6 +70,40 @@ def main(argv: list[str]) -> None:
         with open(FLAGS.json, "w", encoding="utf-8") as file:
             file.write(text)
     print("\n".join(describe(figures)))
+
+
+def find_pairs(folder: str) -> tuple:
+    """Finds the table of pairs in a folder, and the archive or folder of pictures.
+
+    Args:
+        folder: holds one CSV file with the columns of `COLUMNS`, and one ZIP archive,
+            or a folder `images`, or the pictures themselves.
+
+    Returns:
+        The path of the table and that of the pictures.
+
+    Raises:
+        InputError: there is no such folder, or not one table and one archive.
+    """
+    import pathlib
+
+    from mlcvtf.data.archives import read_table
+    from mlcvtf.video.paths import printable
+
+    place, shown = pathlib.Path(folder), printable(folder)
+    if not place.is_dir():
+        raise InputError(f"a data set is a folder, {shown} is none")
+    tables = [path for path in sorted(place.glob("*.csv"))
+              if set(COLUMNS) <= set(next(iter(read_table(path)), {}))]
+    if len(tables) != 1:
+        raise InputError(f"a set of pairs has one CSV with the columns "
+                         f"{', '.join(COLUMNS)}, {shown} has {len(tables) or 'none'}")
+    archives = sorted(place.glob("*.zip"))
+    if len(archives) > 1:
+        raise InputError(f"a set of pairs has one ZIP archive of pictures, {shown} has "
+                         f"{len(archives)}")
+    images = place / "images"
+    return tables[0], (archives or [images if images.is_dir() else place])[0]
 
 
 def read_pairs(path: str) -> list[dict]:
@@ -139,8 +163,8 @@ def select_folds(pairs: list[dict], folds: list[str] | None) -> list[dict]:
     folds = list(dict.fromkeys(folds or known))
     unknown = [fold for fold in folds if fold not in known]
     if unknown:
-        raise InputError(f"--folds names folds of the table ({', '.join(known)}), "
-                         f"received {', '.join(unknown)}")
+        raise InputError("folds to use are among those of the table "
+                         f"({', '.join(known)}), received {', '.join(unknown)}")
     if len(folds) < 2:
         raise InputError("each fold is judged by the others, so there are two or more; "
                          f"received {', '.join(folds)}")
@@ -149,6 +173,48 @@ def select_folds(pairs: list[dict], folds: list[str] | None) -> list[dict]:
             raise InputError("each fold has pairs of one person and of two, fold "
                              f"{fold} has one kind only")
     return [pair for pair in pairs if pair["fold"] in folds]
+
+
+def files(pairs: list[dict]) -> list[str]:
+    """Lists the files of pairs."""
+    return [name for pair in pairs for name in (pair["file1"], pair["file2"])]
+
+
+def verify(pictures, pairs: list[dict], pipeline, skipped: dict | None = None) -> tuple:
+    """Embeds the pictures of pairs and measures verification.
+
+    Args:
+        pictures: a `picture_set.PictureSet`.
+        pairs: as of `select_folds`.
+        pipeline: a `face_pipeline.FacePipeline`.
+        skipped: gets the name of each picture that cannot be used, to the reason; its
+            pairs are left out. By default such a picture is an error.
+
+    Returns:
+        The figures, of JSON's types, and the score of each pair that was measured,
+        float64 `[n]`.
+
+    Raises:
+        InputError: a picture cannot be used, or too few pairs are left.
+    """
+    from mlcvtf.commands.picture_set import embed
+
+    embedded = embed(pictures, files(pairs), pipeline, skipped)
+    if skipped:
+        folds = list(dict.fromkeys(pair["fold"] for pair in pairs))
+        pairs = [pair for pair in pairs
+                 if pair["file1"] not in skipped and pair["file2"] not in skipped]
+        pairs = select_folds(pairs, folds)
+    scores = cosines(pairs, embedded.vectors)
+    figures = {
+        "runtime": pipeline.embedder.runtime,
+        "model_hash": pipeline.model_hash,
+        "pictures": len(embedded.vectors),
+        "without_face": sorted(embedded.without_face),
+        "with_several_faces": sorted(embedded.with_several),
+        **measure(scores, pairs),
+    }
+    return figures, scores
 
 
 def cosines(pairs: list[dict], vectors: dict):

@@ -114,7 +114,8 @@ class Embedded(NamedTuple):
     with_several: list
 
 
-def embed(pictures: PictureSet, names: Iterable[str], pipeline) -> Embedded:
+def embed(pictures: PictureSet, names: Iterable[str], pipeline,
+          skipped: dict | None = None) -> Embedded:
     """Embeds the face of each picture.
 
     A picture is embedded whole where no face is found; of several faces it is the one
@@ -124,18 +125,30 @@ def embed(pictures: PictureSet, names: Iterable[str], pipeline) -> Embedded:
         pictures: where they are.
         names: which to embed; each is read once.
         pipeline: a `face_pipeline.FacePipeline`.
+        skipped: gets the name of each picture that cannot be used, to the reason; None
+            stops at the first one.
 
     Raises:
-        InputError: a picture is missing, damaged or too large.
+        InputError: a picture is missing, damaged or too large, and `skipped` is None.
     """
     import tqdm
 
     names = list(dict.fromkeys(names))
-    pictures.require(names)
+    if skipped is None:
+        pictures.require(names)
     result = Embedded({}, [], [])
     # disable=None: shown on a terminal only.
     for name in tqdm.tqdm(names, unit="picture", leave=False, disable=None):
-        image = pictures.read(name)
+        try:
+            if skipped is not None:
+                # What leads out of the folder is not read here, either.
+                pictures.require([name])
+            image = pictures.read(name)
+        except InputError as error:
+            if skipped is None:
+                raise
+            skipped[name] = str(error)
+            continue
         faces = pipeline.detect(image)
         if len(faces.boxes) > 1:
             result.with_several.append(name)

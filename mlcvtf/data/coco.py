@@ -2,7 +2,8 @@
 
 Convention: `bbox` is (x, y, width, height) in pixels, 0-based, sub-pixel values
 allowed; it becomes (x, y, x + width, y + height). Category numbers may have gaps; the
-labels are their positions in ascending order. `iscrowd` marks regions of many objects.
+labels are their positions in ascending order. `iscrowd` marks regions of many objects;
+`difficult`, which some sets took over from VOC, objects that do not count.
 """
 
 import json
@@ -151,7 +152,7 @@ def _box(annotation, label):
     if not all(map(math.isfinite, (x, y, width, height))):
         raise ValueError(f"bbox {[x, y, width, height]}")
     return ((x, y, x + width, y + height), label[annotation["category_id"]],
-            bool(annotation.get("iscrowd", 0)))
+            bool(annotation.get("iscrowd", 0)), bool(annotation.get("difficult", 0)))
 
 
 def _record(root, picture, boxes, shown):
@@ -164,5 +165,5 @@ def _record(root, picture, boxes, shown):
     elif not all(isinstance(side, int) and side > 0 for side in size):
         raise InputError(f"width and height are whole numbers over 0, {shown} has "
                          f"{printable(str(size))[:50]} for {printable(name)}")
-    corners, labels, crowd = zip(*boxes, strict=True) if boxes else ((), (), ())
-    return with_boxes(root.place(name), size, corners, labels, crowd)
+    columns = zip(*boxes, strict=True) if boxes else ((), (), ())
+    return with_boxes(root.place(name), size, *columns)

@@ -16,6 +16,7 @@ from mlcvtf.data.records import (
     Record,
     RecordSet,
     check_boxes,
+    read_image,
     read_mask,
     without_area,
 )
@@ -148,13 +149,8 @@ class Examples:
         if self._cache is not None and index in self._cache:
             return self._cache[index]
         record = self.record_set.records[index]
-        image = _decode(record.image)
+        image = read_image(record)
         height, width = image.shape[:2]
-        annotated = record.width, record.height
-        if record.width is not None and annotated != (width, height):
-            raise InputError(
-                f"a picture has the size of its annotation, {record.image} has "
-                f"{width}x{height} pixels, not {record.width}x{record.height}")
         made = self._fit(image), self._targets(record, width, height)
         if self._cache is not None:
             self._cache[index] = made

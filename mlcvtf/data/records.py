@@ -14,7 +14,7 @@ from PIL import Image
 
 from mlcvtf.data.places import Place, read_bytes
 from mlcvtf.errors import InputError
-from mlcvtf.video.pictures import MAX_PIXELS
+from mlcvtf.video.pictures import MAX_PIXELS, decode_picture
 
 # Annotations are rounded, and tools disagree on whether the last pixel counts.
 TOLERANCE = 1.0
@@ -173,6 +173,24 @@ def dense_labels(found: Sequence[str], names: Sequence[str] | None, what: str):
         raise InputError(f"the classes are {', '.join(chosen)}, received "
                          f"{strange[0]} in {what}")
     return chosen, number
+
+
+def read_image(record: Record) -> np.ndarray:
+    """Decodes the picture of a record.
+
+    Returns:
+        uint8 `[height, width, 3]` RGB, upright.
+
+    Raises:
+        InputError: it cannot be read, or has another size than its annotation says.
+    """
+    image = decode_picture(read_bytes(record.image), str(record.image))
+    height, width = image.shape[:2]
+    if record.width is not None and (record.width, record.height) != (width, height):
+        raise InputError(
+            f"a picture has the size of its annotation, {record.image} has "
+            f"{width}x{height} pixels, not {record.width}x{record.height}")
+    return image
 
 
 def read_mask(place: Place) -> np.ndarray:

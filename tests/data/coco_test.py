@@ -30,6 +30,16 @@ def test_boxes_labels_and_flags(tmp_path):
     assert found.records[0].boxes.shape == (0, 4)
 
 
+def test_difficult_objects_are_marked_and_no_target(tmp_path):
+    content = coco()
+    content["annotations"][-1]["difficult"] = 1
+    found = read_coco(write_coco(tmp_path, content))
+    marks = [record.difficult.tolist() for record in found.records]
+    assert marks == [[], [False], [False, False], [False, False, True]]
+    _, targets = Examples(found, (30, 40)).example(3)
+    assert targets["labels"].tolist() == [1, 0, -1]
+
+
 @pytest.mark.parametrize("annotations, images", [
     ("train.json", "train"), ("train.json", "images"), ("train.json", "."),
     ("annotations/instances_train.json", "train"),
