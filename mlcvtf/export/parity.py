@@ -6,6 +6,7 @@ card's threshold, not by index: near ties swap places.
 """
 
 import json
+import math
 import os
 import pathlib
 import subprocess
@@ -27,11 +28,14 @@ BOUNDS = {
                 "unmatched": 0.0},
     "float16": {"boxes": 3.0, "landmarks": 3.0, "scores": 2e-2, "embedding": 1e-2,
                 "unmatched": 0.0},
-    "dynamic": {"boxes": 16.0, "landmarks": 16.0, "scores": 0.1, "embedding": 0.05,
-                "unmatched": 0.1},
-    "int8": {"boxes": 16.0, "landmarks": 16.0, "scores": 0.2, "embedding": 0.1,
-             "unmatched": 0.2},
+    "dynamic": {"boxes": math.inf, "landmarks": math.inf, "scores": 0.1,
+                "embedding": 0.05, "unmatched": 0.1},
+    "int8": {"boxes": math.inf, "landmarks": math.inf, "scores": 0.2,
+             "embedding": 0.1, "unmatched": 0.2},
 }
+# Of boxes that need not be equal, partners overlap by this much at least: pixels say
+# little about a face that fills a large picture.
+PARTNERS = 0.7
 # One process per line: TensorFlow must not be loaded where LiteRT runs.
 PROCESSES = (("litert", "litert_float16", "litert_dynamic", "litert_int8"),
              ("saved_model", "keras"))
@@ -165,7 +169,7 @@ def differences(
         threshold: detections with a lower score are left out.
         score_slack: how far under the threshold the partner of a detection may be.
         lossy: detections without a partner are counted, not refused; partners then
-            overlap by half.
+            overlap by `PARTNERS`.
 
     Returns:
         Output name to absolute differences (of all numbers for an embedding, of the
@@ -225,7 +229,7 @@ def _match(expected, received, threshold, slack, lossy):
     cost = np.abs(boxes[0][:, None] - boxes[1][None]).max(axis=-1)
     rows, columns = linear_sum_assignment(cost)
     if lossy:
-        near_enough = track.overlaps(*boxes)[rows, columns] >= 0.5
+        near_enough = track.overlaps(*boxes)[rows, columns] >= PARTNERS
         rows, columns = rows[near_enough], columns[near_enough]
     first, second = near[0][rows], near[1][columns]
     lost = len(np.setdiff1d(sure[0], first)), len(np.setdiff1d(sure[1], second))
