@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from mlcvtf.data import samples
-from mlcvtf.data.augment_geometry import check_range
+from mlcvtf.data.augment_geometry import check_range, crop
 from mlcvtf.data.samples import MIN_SIDE, VISIBLE, Draw, Sample
 from mlcvtf.errors import InputError
 
@@ -66,12 +66,19 @@ class Mosaic:
         return _joined(parts, int(y), int(x))
 
     def window(self, sample: Sample, size: tuple[int, int], generator) -> Sample:
-        """Scales a sample and cuts a random window of that size out of it."""
+        """Cuts a random window out of a sample and scales it to a size."""
         factor = max(generator.uniform(*self.scale), *np.divide(size, sample.size))
-        free = np.multiply(sample.size, factor) - size
-        down, right = generator.random(2) * np.maximum(free, 0)
-        matrix = [[factor, 0, -right], [0, factor, -down]]
-        return samples.warp(sample, matrix, size, self.visible, self.min_side)
+        sides = np.clip(np.rint(np.divide(size, factor)), 1, sample.size).astype(int)
+        top, left = generator.integers(0, np.subtract(sample.size, sides) + 1)
+        part = crop(
+            sample,
+            int(top),
+            int(left),
+            *map(int, sides),
+            self.visible,
+            self.min_side / factor,
+        )
+        return samples.resize(part, size, samples.AREA_BELOW)
 
 
 @dataclasses.dataclass(frozen=True)
