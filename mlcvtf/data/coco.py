@@ -1,14 +1,18 @@
-"""COCO JSON: instances with boxes and segmentations.
+"""COCO JSON: instances with boxes, segmentations and key points.
 
 Convention: `bbox` is (x, y, width, height) in pixels, 0-based, sub-pixel values
 allowed; it becomes (x, y, x + width, y + height). Category numbers may have gaps; the
 labels are their positions in ascending order. `iscrowd` marks regions of many objects.
+`keypoints` holds the number of a pixel from 0 in each direction and a visibility; with
+0.5 added, for its middle, they become landmarks, and NaN where the visibility is 0.
 """
 
 import json
 import math
 import os
 import pathlib
+
+import numpy as np
 
 from mlcvtf.data.places import Root
 from mlcvtf.data.records import RecordSet, with_boxes
@@ -156,7 +160,16 @@ def _box(annotation, label):
     if not all(map(math.isfinite, (x, y, width, height))):
         raise ValueError(f"bbox {[x, y, width, height]}")
     return ((x, y, x + width, y + height), label[annotation["category_id"]],
-            bool(annotation.get("iscrowd", 0)), annotation.get("segmentation"))
+            bool(annotation.get("iscrowd", 0)), annotation.get("segmentation"),
+            _points(annotation.get("keypoints")))
+
+
+def _points(values):
+    """Returns float32 `[k, 2]`, or None where there are no key points."""
+    if not values:
+        return None
+    points = np.array(values, np.float32).reshape(-1, 3)
+    return np.where(points[:, 2:] > 0, points[:, :2] + 0.5, np.float32(np.nan))
 
 
 def _record(root, picture, boxes, shown, with_segments):
@@ -169,7 +182,15 @@ def _record(root, picture, boxes, shown, with_segments):
     elif not all(isinstance(side, int) and side > 0 for side in size):
         raise InputError(f"width and height are whole numbers over 0, {shown} has "
                          f"{printable(str(size))[:50]} for {printable(name)}")
-    corners, labels, crowd, segments = (zip(*boxes, strict=True) if boxes
-                                        else ((),) * 4)
+    corners, labels, crowd, segments, points = (zip(*boxes, strict=True) if boxes
+                                                else ((),) * 5)
     record = with_boxes(root.place(name), size, corners, labels, crowd)
+    counts = {len(one) for one in points if one is not None}
+    if len(counts) > 1:
+        raise InputError("every object has the same number of key points, "
+                         f"{printable(name)} in {shown} has {sorted(counts)}")
+    if counts:
+        unknown = np.full((*counts, 2), np.nan, np.float32)
+        record = record._replace(landmarks=np.stack(
+            [unknown if one is None else one for one in points]))
     return record._replace(segments=segments) if with_segments else record
