@@ -49,6 +49,17 @@ def test_a_mosaic_shows_each_box_where_its_thing_is():
     assert min(found.values()) >= 10
 
 
+def test_the_smallest_side_is_meant_in_the_mosaic():
+    mosaic = Mosaic(1.0, (0.5, 0.5), visible=0.0, min_side=10)
+    sides = []
+    for seed in SEEDS:
+        one, *others = four(seed)
+        boxes = mosaic(one, draw_of(seed, *others, size=SIZE)).boxes
+        sides.extend((boxes[:, 2:] - boxes[:, :2]).ravel())
+    # Windows have whole pixels, so that a factor may be a few percent off.
+    assert 9.5 < min(sides) < 14
+
+
 def test_a_mosaic_has_no_empty_place():
     """White pictures leave no black pixel and no mask value of nowhere."""
     mosaic = Mosaic(1.0)

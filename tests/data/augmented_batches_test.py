@@ -108,6 +108,14 @@ def test_batches_depend_on_seed_epoch_and_position_alone():
         assert_same(tuple(batch), tuple(one[i]))
 
 
+def test_each_position_draws_for_itself():
+    found = objects()
+    same = found._replace(records=[found.records[0]] * 3)
+    examples = Examples(same, SIZE, augment=[RandomAffine()])
+    first, *others = (examples.at(Order(3, 1), 0, i)[0] for i in range(3))
+    assert not any(np.array_equal(first, other) for other in others)
+
+
 def test_shards_together_are_the_batch_of_one():
     whole = ArrayBatches(examples_of(), Order(6, 4, seed=1))[0]
     parts = [ArrayBatches(examples_of(), Order(6, 2, seed=1, shard_index=i,
