@@ -6,6 +6,9 @@ NumPy and OpenCV: deterministic for a given generator, the same on every backend
 import cv2
 import numpy as np
 
+# Luminance and colour differences of RGB (NTSC, 1953).
+YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+
 
 def jitter_similarity(
     generator: np.random.Generator,
@@ -68,6 +71,53 @@ def photometric(
             image, weight, cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), 1 - weight, 0
         )
     return image
+
+
+def distort(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Distorts brightness, contrast, saturation, hue and the order of channels.
+
+    Liu et al., 2016, "SSD: Single Shot MultiBox Detector", arXiv:1512.02325, with the
+    ranges of its code, each change at half of the pictures: brightness by up to 32
+    levels, contrast and saturation by a factor of 0.5 to 1.5, hue by up to 18 degrees.
+    The order of channels, which that code leaves alone by default, is drawn for a
+    twentieth. Different: saturation and hue scale and turn the colour differences of
+    YIQ instead of HSV's, so that all together is one linear map of RGB, many times
+    faster, which keeps luminance.
+
+    Args:
+        image: uint8 `[height, width, 3]` RGB.
+        generator: source of randomness.
+
+    Returns:
+        uint8 of the same shape.
+    """
+    chosen = generator.random(5) < (0.5, 0.5, 0.5, 0.5, 0.05)
+    brightness = generator.uniform(-32, 32) * chosen[0]
+    contrast, saturation = np.where(chosen[1:3], generator.uniform(0.5, 1.5, 2), 1)
+    angle = np.deg2rad(generator.uniform(-18, 18)) * chosen[3]
+    order = generator.permutation(3)
+    colours = contrast * colour_matrix(saturation, angle)
+    if chosen[4]:
+        colours = colours[order]
+    return cv2.transform(image, np.column_stack([colours, [brightness * contrast] * 3]))
+
+
+def colour_matrix(saturation: float, angle: float) -> np.ndarray:
+    """Makes the linear map of RGB that scales and turns colours.
+
+    Args:
+        saturation: factor of the colour differences; 0 gives grey.
+        angle: by which hues turn, in radians.
+
+    Returns:
+        float64 `[3, 3]`, under which grey stays grey of the same level.
+
+    >>> colour_matrix(0, 0).round(3).tolist()[0]
+    [0.299, 0.587, 0.114]
+    """
+    cosine, sine = saturation * np.cos(angle), saturation * np.sin(angle)
+    turn = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
+    return np.linalg.inv(YIQ) @ turn @ YIQ
 
 
 def degrade(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:

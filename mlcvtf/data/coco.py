@@ -1,15 +1,19 @@
-"""COCO JSON: instances with boxes.
+"""COCO JSON: instances with boxes, segmentations and key points.
 
 Convention: `bbox` is (x, y, width, height) in pixels, 0-based, sub-pixel values
 allowed; it becomes (x, y, x + width, y + height). Category numbers may have gaps; the
 labels are their positions in ascending order. `iscrowd` marks regions of many objects;
 `difficult`, which some sets took over from VOC, objects that do not count.
+`keypoints` holds the number of a pixel from 0 in each direction and a visibility; with
+0.5 added, for its middle, they become landmarks, and NaN where the visibility is 0.
 """
 
 import json
 import math
 import os
 import pathlib
+
+import numpy as np
 
 from mlcvtf.data.places import Root
 from mlcvtf.data.records import RecordSet, with_boxes
@@ -21,7 +25,8 @@ MAX_BYTES = 2_000_000_000
 
 
 def read_coco(annotations: str | os.PathLike,
-              images: str | os.PathLike | None = None) -> RecordSet:
+              images: str | os.PathLike | None = None,
+              with_segments: bool = False) -> RecordSet:
     """Reads a file of COCO instances.
 
     Args:
@@ -29,6 +34,8 @@ def read_coco(annotations: str | os.PathLike,
         images: folder or ZIP archive with the pictures; by default, beside the file
             or beside its folder, the archive or folder that is called as it is (without
             a leading `instances_`), then `images` beside it, or its own folder.
+        with_segments: whether records keep the segmentations, as they are in the
+            file; in memory those of COCO itself are far larger than all boxes.
 
     Returns:
         Records with boxes in the order of the file's `images`; pictures without
@@ -38,17 +45,19 @@ def read_coco(annotations: str | os.PathLike,
         InputError: there is no such file, it is no JSON, or not of this form.
     """
     path = pathlib.Path(annotations)
-    return parse_coco(read_json(path), path, images)
+    return parse_coco(read_json(path), path, images, with_segments)
 
 
 def parse_coco(content, path: pathlib.Path,
-               images: str | os.PathLike | None = None) -> RecordSet:
+               images: str | os.PathLike | None = None,
+               with_segments: bool = False) -> RecordSet:
     """Does what `read_coco` does with JSON that is parsed already.
 
     Args:
         content: the parsed file.
         path: where it was.
         images: as in `read_coco`.
+        with_segments: as in `read_coco`.
 
     Raises:
         InputError: it is not of this form.
@@ -73,7 +82,7 @@ def parse_coco(content, path: pathlib.Path,
                 "an annotation has a known image_id and category_id and a bbox of four "
                 f"numbers, number {position} (from 0) of {shown}: {reason}") from None
     return RecordSet(
-        [_record(root, picture, boxes[number], shown)
+        [_record(root, picture, boxes[number], shown, with_segments)
          for number, picture in pictures.items()],
         _names(categories, ids), "boxes", ids)
 
@@ -152,10 +161,19 @@ def _box(annotation, label):
     if not all(map(math.isfinite, (x, y, width, height))):
         raise ValueError(f"bbox {[x, y, width, height]}")
     return ((x, y, x + width, y + height), label[annotation["category_id"]],
-            bool(annotation.get("iscrowd", 0)), bool(annotation.get("difficult", 0)))
+            bool(annotation.get("iscrowd", 0)), bool(annotation.get("difficult", 0)),
+            annotation.get("segmentation"), _points(annotation.get("keypoints")))
 
 
-def _record(root, picture, boxes, shown):
+def _points(values):
+    """Returns float32 `[k, 2]`, or None where there are no key points."""
+    if not values:
+        return None
+    points = np.array(values, np.float32).reshape(-1, 3)
+    return np.where(points[:, 2:] > 0, points[:, :2] + 0.5, np.float32(np.nan))
+
+
+def _record(root, picture, boxes, shown, with_segments):
     name = picture.get("file_name")
     size = picture.get("width"), picture.get("height")
     if not isinstance(name, str):
@@ -165,5 +183,14 @@ def _record(root, picture, boxes, shown):
     elif not all(isinstance(side, int) and side > 0 for side in size):
         raise InputError(f"width and height are whole numbers over 0, {shown} has "
                          f"{printable(str(size))[:50]} for {printable(name)}")
-    columns = zip(*boxes, strict=True) if boxes else ((), (), ())
-    return with_boxes(root.place(name), size, *columns)
+    *columns, segments, points = (zip(*boxes, strict=True) if boxes else ((),) * 6)
+    record = with_boxes(root.place(name), size, *columns)
+    counts = {len(one) for one in points if one is not None}
+    if len(counts) > 1:
+        raise InputError("every object has the same number of key points, "
+                         f"{printable(name)} in {shown} has {sorted(counts)}")
+    if counts:
+        unknown = np.full((*counts, 2), np.nan, np.float32)
+        record = record._replace(landmarks=np.stack(
+            [unknown if one is None else one for one in points]))
+    return record._replace(segments=segments) if with_segments else record

@@ -42,12 +42,44 @@ def batches(examples: Examples, order: Order, epochs: int = 1,
     Raises:
         InputError: the start is not in these epochs.
     """
+    size = order.batch_size
+    data = single_examples(examples, order, epochs, start)
+    # Full without exception, by the order; this makes the shape static.
+    data = data.batch(size, drop_remainder=True)
+
+    def to_float(values):
+        return tf.cast(values, tf.float32)
+
+    def finish(picture, targets, weight):
+        # Bytes are batched, and become four times as many only now.
+        both = to_float(picture), simplified(targets, to_float)
+        return (*both, weight) if order.remainder == "pad" else both
+
+    return data.map(finish, num_parallel_calls=1).prefetch(tf.data.AUTOTUNE)
+
+
+def single_examples(examples: Examples, order: Order, epochs: int = 1,
+                    start: int = 0) -> tf.data.Dataset:
+    """Makes the data set that `batches` cuts into batches.
+
+    Args:
+        examples: as in `batches`.
+        order: as in `batches`.
+        epochs: as in `batches`.
+        start: number of the first batch.
+
+    Returns:
+        For each position a picture, uint8 `[height, width, 3]`; a dict of targets as
+        `Examples.example` gives; and its float32 weight.
+
+    Raises:
+        InputError: the start is not in these epochs.
+    """
     total = epochs * order.steps
     if not 0 <= start <= total:
         raise InputError(f"a run of {total} batches starts at one of them, received "
                          f"{start}")
     image, targets = examples.specification()
-    names = list(targets)
     shapes = [image, *targets.values(), ((), np.float32)]
 
     def load(number):
@@ -55,26 +87,19 @@ def batches(examples: Examples, order: Order, epochs: int = 1,
         epoch, step = divmod(step, order.steps)
         position = order.positions(step)[row]
         picture, made = examples.at(order, epoch, position)
-        return (picture, *(made[name] for name in names),
+        return (picture, *(made[name] for name in targets),
                 np.float32(order.weight(position)))
-
-    def to_float(values):
-        return tf.cast(values, tf.float32)
 
     def example(number):
         values = tf.numpy_function(load, [number], [dtype for _, dtype in shapes])
         for value, (shape, _) in zip(values, shapes, strict=True):
             value.set_shape(shape)
         picture, *made, weight = values
-        target = simplified(dict(zip(names, made, strict=True)), to_float)
-        both = to_float(picture), target
-        return (*both, weight) if order.remainder == "pad" else both
+        return picture, dict(zip(targets, made, strict=True)), weight
 
     size = order.batch_size
     data = tf.data.Dataset.range(start * size, total * size)
-    data = data.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    # Full without exception, by the order; this makes the shape static.
-    return data.batch(size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return data.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 @contextlib.contextmanager

@@ -1,15 +1,15 @@
-"""From records to arrays of one fixed shape: decoded, fitted, padded.
+"""From records to arrays of one fixed shape: decoded, fitted, augmented, padded.
 
 The same function feeds `tf.data` and a `PyDataset`, so that both give equal arrays.
 NumPy, OpenCV and Pillow; their decoding and resizing let other threads run meanwhile.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 
+from mlcvtf.data import samples, segments
 from mlcvtf.data.order import Order
 from mlcvtf.data.places import Place, read_bytes
 from mlcvtf.data.records import (
@@ -20,14 +20,15 @@ from mlcvtf.data.records import (
     read_mask,
     without_area,
 )
+from mlcvtf.data.samples import Draw, Sample
 from mlcvtf.errors import InputError
 from mlcvtf.video.pictures import decode_picture
 
 FITS = ("letterbox", "stretch")
 ON_BAD_IMAGE = ("fail", "skip")
 ON_BAD_BOX = ("fail", "clip")
-# What a mask says where there is no picture; as labels, it is never a class.
-NOTHING = -1
+MASKS = ("none", "augment", "target")
+PADDING = {"boxes": -1, "labels": -1, "crowd": False, "landmarks": np.nan, "masks": 0}
 
 
 class Examples:
@@ -38,7 +39,9 @@ class Examples:
         size: height and width in pixels of every picture.
         fit: "letterbox" keeps the shape, in the upper left corner on black, as the
             exported detectors do; "stretch" fills the size.
-        max_boxes: rows of the boxes; the most that a record has by default.
+        max_boxes: rows of the boxes; by default the most that a record has, times
+            the pictures that `augment` joins. Of more after augmentation, the largest
+            stay.
         with_crowd: whether crowd regions and difficult objects are among the boxes,
             marked in `crowd`, for evaluation; left out for training.
         on_bad_image: "fail" stops at a picture that cannot be used, "skip" takes the
@@ -46,7 +49,13 @@ class Examples:
         on_bad_box: "fail" stops at a box that reaches out of its picture or is
             empty; "clip" cuts it to the picture and drops it when nothing is left.
         cache: whether fitted pictures stay in memory, `height * width * 3` bytes each
-            (twice that with a pair).
+            (twice that with a pair, and a third of it for each object's mask).
+        augment: what is done to each example in turn: objects of
+            `mlcvtf.data.augment_geometry`, `augment_mixing` and `samples.OnPicture`,
+            or any `augmentation(sample, draw)`. All of it is a function of the
+            order's seed, the epoch and the position.
+        masks: whether the segmentations of objects are drawn: "none", for "augment"
+            alone, or as the "target" "masks" too.
 
     Attributes:
         replaced: name of each picture that had to be replaced, to the reason.
@@ -59,10 +68,13 @@ class Examples:
     def __init__(self, record_set: RecordSet, size: tuple[int, int],
                  fit: str = "letterbox", max_boxes: int | None = None,
                  with_crowd: bool = False, on_bad_image: str = "fail",
-                 on_bad_box: str = "fail", cache: bool = False):
+                 on_bad_box: str = "fail", cache: bool = False,
+                 augment: Sequence[Callable[[Sample, Draw], Sample]] = (),
+                 masks: str = "none"):
         for value, known, what in ((fit, FITS, "fit"),
                                    (on_bad_image, ON_BAD_IMAGE, "on_bad_image"),
-                                   (on_bad_box, ON_BAD_BOX, "on_bad_box")):
+                                   (on_bad_box, ON_BAD_BOX, "on_bad_box"),
+                                   (masks, MASKS, "masks")):
             if value not in known:
                 raise InputError(f"{what} is one of {', '.join(known)}, received "
                                  f"{value}")
@@ -73,15 +85,22 @@ class Examples:
         self.with_crowd = with_crowd
         self.on_bad_image = on_bad_image
         self.on_bad_box = on_bad_box
+        self.augment = tuple(augment)
+        self.masks = masks
         self.replaced = {}
         self.replacements = 0
         self._cache = {} if cache else None
         self._lock = threading.Lock()
         most = max((len(record.boxes) for record in record_set.records), default=0)
-        self.max_boxes = max(1, most) if max_boxes is None else max_boxes
-        if self.kind == "boxes" and most > self.max_boxes:
-            raise InputError(f"a picture has at most max_boxes={self.max_boxes} boxes, "
+        if max_boxes is not None and self.kind == "boxes" and most > max_boxes:
+            raise InputError(f"a picture has at most max_boxes={max_boxes} boxes, "
                              f"received {most}")
+        others = sum(getattr(one, "others", 0) for one in self.augment)
+        if others and self.kind == "label":
+            raise InputError("pictures of a class are not joined, received "
+                             f"{', '.join(type(one).__name__ for one in self.augment)}")
+        self.max_boxes = max(1, most * (1 + others)) if max_boxes is None else max_boxes
+        self._landmarks = self._count_landmarks()
         for record in record_set.records:
             if on_bad_box == "fail" and record.width is not None:
                 check_boxes(record, record.width, record.height)
@@ -104,10 +123,14 @@ class Examples:
         }[self.kind]
         if self.kind == "boxes" and self.with_crowd:
             targets["crowd"] = ((self.max_boxes,), np.bool_)
+        if self._landmarks:
+            targets["landmarks"] = ((self.max_boxes, self._landmarks, 2), np.float32)
+        if self.kind == "boxes" and self.masks == "target":
+            targets["masks"] = ((self.max_boxes, *self.size), np.uint8)
         return ((*self.size, 3), np.uint8), targets
 
     def at(self, order: Order, epoch: int, position: int) -> tuple[np.ndarray, dict]:
-        """Makes the example at a position of an order.
+        """Makes the augmented example at a position of an order.
 
         With `on_bad_image="skip"` it is the next one of the order that can be used,
         which is a function of the position alone, as is the order.
@@ -115,33 +138,39 @@ class Examples:
         Raises:
             InputError: names the picture that cannot be used, or says that none can.
         """
-        for offset in range(order.count):
-            index = order.record(epoch, position + offset)
-            try:
-                example = self.example(index)
-            except InputError as error:
-                if self.on_bad_image == "fail":
-                    raise
-                with self._lock:
-                    name = str(self.record_set.records[index].image)
-                    self.replaced[name] = str(error)
-                continue
-            if offset:
-                with self._lock:
-                    self.replacements += 1
-            return example
-        raise InputError(f"a set has pictures that can be used, of {order.count} here "
-                         f"none can: {next(iter(self.replaced.values()))}")
+        sample, offset = self._usable(order, epoch, position)
+        if offset:
+            with self._lock:
+                self.replacements += 1
+        if self.augment:
+            # A spawn key, for NumPy pads a seed with zeros: (1, 0) would be (1,).
+            generator = np.random.default_rng(np.random.SeedSequence(
+                (order.seed, epoch), spawn_key=(position,)))
+            draw = Draw(generator, self.size, lambda: self._usable(
+                order, epoch, int(generator.integers(order.count)))[0])
+            for augmentation in self.augment:
+                sample = augmentation(sample, draw)
+        return self._finish(sample)
 
     def example(self, index: int) -> tuple[np.ndarray, dict]:
-        """Makes the example of a record.
+        """Makes the example of a record, without augmentation.
 
         Returns:
             uint8 `[height, width, 3]` RGB, and a dict as `specification` says:
             "boxes" float32 `[max_boxes, 4]` xyxy in pixels of the fitted picture, -1
-            where there is none, and "labels" int32 `[max_boxes]`, -1 there; "label"
+            where there is none, and "labels" int32 `[max_boxes]`, -1 there; where
+            records have landmarks, "landmarks" float32 `[max_boxes, k, 2]`, NaN there;
+            with `masks="target"`, "masks" uint8 `[max_boxes, height, width]`; "label"
             int32; "mask" int32 `[height, width]`, -1 beside the picture; or "pair"
             uint8 `[height, width, 3]`.
+
+        Raises:
+            InputError: the picture or what belongs to it cannot be used.
+        """
+        return self._finish(self.sample(index))
+
+    def sample(self, index: int) -> Sample:
+        """Makes the sample of a record: of the fitted size, without margin or padding.
 
         Raises:
             InputError: the picture or what belongs to it cannot be used.
@@ -151,30 +180,68 @@ class Examples:
         record = self.record_set.records[index]
         image = read_image(record)
         height, width = image.shape[:2]
-        made = self._fit(image), self._targets(record, width, height)
+        sample = Sample(image, **self._targets(record, width, height))
+        sample = samples.resize(sample, self._inner(width, height))
+        for values in sample:
+            # An augmentation that changed a cached picture would change all epochs.
+            if isinstance(values, np.ndarray):
+                values.flags.writeable = False
         if self._cache is not None:
-            self._cache[index] = made
-        return made
+            self._cache[index] = sample
+        return sample
+
+    def _usable(self, order, epoch, position):
+        """Returns the sample at a position or the next usable one, and how far on."""
+        for offset in range(order.count):
+            index = order.record(epoch, position + offset)
+            try:
+                return self.sample(index), offset
+            except InputError as error:
+                if self.on_bad_image == "fail":
+                    raise
+                with self._lock:
+                    name = str(self.record_set.records[index].image)
+                    self.replaced[name] = str(error)
+        raise InputError(f"a set has pictures that can be used, of {order.count} here "
+                         f"none can: {next(iter(self.replaced.values()))}")
+
+    def _finish(self, sample):
+        """Fits a sample that may have any size, and pads its objects."""
+        # What a resized sample already is stays as it is.
+        sample = samples.resize(sample, self._inner(*sample.size[::-1]))
+        sample = samples.place(sample, self.size)
+        if self.kind != "boxes":
+            value = getattr(sample, self.kind)
+            return sample.image, {self.kind: np.int32(value) if self.kind == "label"
+                                  else value}
+        if len(sample.boxes) > self.max_boxes:
+            sides = sample.boxes[:, 2:] - sample.boxes[:, :2]
+            largest = np.argsort(-sides.prod(axis=1), kind="stable")[:self.max_boxes]
+            sample = samples.select(sample, np.sort(largest))
+        targets = {}
+        for name, (shape, dtype) in self.specification()[1].items():
+            targets[name] = np.full(shape, PADDING[name], dtype)
+            targets[name][:len(sample.boxes)] = getattr(sample, name)
+        return sample.image, targets
 
     def _targets(self, record: Record, width: int, height: int) -> dict:
+        """Reads what belongs to a picture, in its own pixels."""
         if self.kind == "boxes":
-            return self._boxes(record, width, height)
+            return self._objects(record, width, height)
         if self.kind == "label":
-            return {"label": np.int32(record.label)}
+            return {"label": record.label}
         if self.kind == "mask":
-            mask = read_mask(_required(record.mask, record, "mask"))
+            found = read_mask(_required(record.mask, record, "mask"))
         else:
-            mask = _decode(_required(record.pair, record, "partner"))
-        if mask.shape[:2] != (height, width):
+            found = _decode(_required(record.pair, record, "partner"))
+        if found.shape[:2] != (height, width):
             raise InputError(
                 f"a {self.kind} has the size of its picture, {width}x{height} pixels "
-                f"of {record.image}, received {mask.shape[1]}x{mask.shape[0]}")
-        if self.kind == "pair":
-            return {"pair": self._fit(mask)}
-        return {"mask": self._fit_mask(mask)}
+                f"of {record.image}, received {found.shape[1]}x{found.shape[0]}")
+        return {self.kind: found}
 
-    def _boxes(self, record, width, height):
-        """Returns the record's boxes in the fitted picture, padded."""
+    def _objects(self, record, width, height):
+        """Returns the record's objects that count."""
         if self.on_bad_box == "fail":
             check_boxes(record, width, height)
         limits = np.array([width, height, width, height], np.float32)
@@ -184,48 +251,42 @@ class Examples:
         keep = ~without_area(boxes)
         if not self.with_crowd:
             keep &= ~ignored
-        boxes, count = boxes[keep], int(keep.sum())
-        columns, rows = self._inner(width, height)
-        scale = np.array([columns / width, rows / height] * 2, np.float32)
-        targets = {
-            "boxes": np.full((self.max_boxes, 4), -1, np.float32),
-            "labels": np.full(self.max_boxes, -1, np.int32),
-        }
-        targets["boxes"][:count] = boxes * scale
-        targets["labels"][:count] = record.labels[keep]
-        if self.with_crowd:
-            targets["crowd"] = np.zeros(self.max_boxes, bool)
-            targets["crowd"][:count] = ignored[keep]
-        return targets
+        objects = {"boxes": boxes[keep], "labels": record.labels[keep],
+                   "crowd": ignored[keep]}
+        if self._landmarks:
+            objects["landmarks"] = self._points(record)[keep]
+        if self.masks != "none":
+            wanted = [one for one, kept in zip(record.segments, keep, strict=False)
+                      if kept]
+            try:
+                objects["masks"] = segments.read_masks(wanted, int(keep.sum()), height,
+                                                       width)
+            except ValueError as error:
+                raise InputError(f"{error} for {record.image}") from None
+        return objects
+
+    def _points(self, record):
+        if record.landmarks is not None:
+            return record.landmarks
+        return np.full((len(record.boxes), self._landmarks, 2), np.nan, np.float32)
+
+    def _count_landmarks(self):
+        """Returns how many landmarks every object has, which is one number."""
+        counts = {record.landmarks.shape[1] for record in self.record_set.records
+                  if record.landmarks is not None}
+        if len(counts) > 1:
+            raise InputError("every object has the same number of landmarks, received "
+                             f"{sorted(counts)}")
+        return counts.pop() if counts else 0
 
     def _inner(self, width, height):
-        """Returns width and height of the fitted picture without its margin."""
+        """Returns height and width of the fitted picture without its margin."""
         rows, columns = self.size
         if self.fit == "stretch":
-            return columns, rows
+            return rows, columns
         scale = min(columns / width, rows / height)
-        return (min(columns, max(1, round(width * scale))),
-                min(rows, max(1, round(height * scale))))
-
-    def _fit(self, image):
-        size = self._inner(image.shape[1], image.shape[0])
-        smaller = size[0] * size[1] < image.shape[0] * image.shape[1]
-        way = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-        inner = cv2.resize(image, size, interpolation=way)
-        if inner.shape[:2] == self.size:
-            return inner
-        canvas = np.zeros((*self.size, 3), np.uint8)
-        canvas[:size[1], :size[0]] = inner
-        return canvas
-
-    def _fit_mask(self, mask):
-        """Resizes by the nearest pixel's value, which alone is one that occurs."""
-        columns, rows = self._inner(mask.shape[1], mask.shape[0])
-        down = ((np.arange(rows) + 0.5) * mask.shape[0] / rows).astype(int)
-        across = ((np.arange(columns) + 0.5) * mask.shape[1] / columns).astype(int)
-        canvas = np.full(self.size, NOTHING, np.int32)
-        canvas[:rows, :columns] = mask[down[:, None], across]
-        return canvas
+        return (min(rows, max(1, round(height * scale))),
+                min(columns, max(1, round(width * scale))))
 
 
 def stack(examples: list, weights: list[float]) -> tuple:

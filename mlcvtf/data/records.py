@@ -34,6 +34,9 @@ class Record(NamedTuple):
         label: class of the whole picture, or -1.
         mask: where its mask is, or None.
         pair: where the picture is that belongs to it, or None.
+        landmarks: float32 `[n, k, 2]` xy in pixels of each object, NaN where unknown
+            (continuous, as boxes: a pixel's middle is at + 0.5), or None.
+        segments: n segmentations as `mlcvtf.data.segments` reads them, or nothing.
     """
 
     image: Place
@@ -46,6 +49,8 @@ class Record(NamedTuple):
     label: int = -1
     mask: Place | None = None
     pair: Place | None = None
+    landmarks: np.ndarray | None = None
+    segments: Sequence = ()
 
 
 class RecordSet(NamedTuple):

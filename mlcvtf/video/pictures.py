@@ -79,7 +79,8 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
             raise _too_large(name, f"{image.width}x{image.height}")
         try:
             image.load()
-            image = ImageOps.exif_transpose(image)
+            # In place, for otherwise Pillow copies a picture that is upright already.
+            ImageOps.exif_transpose(image, in_place=True)
             return np.ascontiguousarray(_to_rgb(image))
         except Exception as error:
             # Decoders raise whatever broken bytes lead them to: OSError, SyntaxError,
@@ -135,7 +136,7 @@ def _to_rgb(image):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _one_line(error):

@@ -60,6 +60,25 @@ def test_a_name_that_two_categories_have_gets_their_number(tmp_path):
     assert found.names == ("dog", "cat (7)", "cat (9)")
 
 
+def test_key_points_are_middles_of_pixels_and_unknown_ones_nan(tmp_path):
+    content = coco(3)
+    # The second object of the third picture; the first has none.
+    content["annotations"][2]["keypoints"] = [3, 4, 2, 0, 0, 0, 7, 1, 1]
+    found = read_coco(write_coco(tmp_path, content, 3))
+    assert found.records[1].landmarks is None
+    points = found.records[2].landmarks
+    assert points.shape == (2, 3, 2) and points.dtype == np.float32
+    assert np.isnan(points[0]).all()
+    np.testing.assert_array_equal(points[1], [[3.5, 4.5], [np.nan] * 2, [7.5, 1.5]])
+    # 40x30 twice as large, and padding rows as unknown as the others.
+    targets = Examples(found, (60, 80)).example(2)[1]
+    np.testing.assert_array_equal(targets["landmarks"], points * 2)
+    assert np.isnan(Examples(found, (60, 80)).example(0)[1]["landmarks"]).all()
+    content["annotations"][1]["keypoints"] = [3, 4, 2]
+    with pytest.raises(InputError, match=r"number of key points, 2.png .* \[1, 3\]"):
+        read_coco(write_coco(tmp_path, content, 3))
+
+
 def broken(change):
     content = coco()
     change(content)
@@ -75,6 +94,8 @@ def broken(change):
     (lambda c: c["annotations"][4].update(bbox=[1, 2, 3, "x"]), "number 4 .*'x'"),
     (lambda c: c["annotations"][4].update(bbox=[1, 2, 3, float("nan")]), "number 4 "),
     (lambda c: c["annotations"][4].update(bbox=None), "number 4 "),
+    (lambda c: c["annotations"][4].update(keypoints=[1, 2]), "number 4 "),
+    (lambda c: c["annotations"][4].update(keypoints=["x", 1, 2]), "number 4 .*'x'"),
     (lambda c: c["annotations"][4].update(image_id=5), "unknown 5"),
     (lambda c: c["annotations"][4].update(image_id=[5]), "number 4 "),
     (lambda c: c["annotations"][4].update(category_id=5), "unknown 5"),

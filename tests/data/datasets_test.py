@@ -166,10 +166,13 @@ def test_a_model_fits_on_arrays_with_jax(tmp_path):
 import sys
 import keras
 from mlcvtf.data.array_batches import ArrayBatches
+from mlcvtf.data.augment_geometry import RandomAffine
+from mlcvtf.data.augment_mixing import Mosaic
 from mlcvtf.data.coco import read_coco
 from mlcvtf.data.examples import Examples
 from mlcvtf.data.order import Order
-examples = Examples(read_coco(sys.argv[1] + "/train.json"), (16, 24))
+examples = Examples(read_coco(sys.argv[1] + "/train.json"), (16, 24),
+                    augment=[Mosaic(), RandomAffine()])
 class Model(keras.Model):
     def __init__(self):
         super().__init__()
