@@ -14,11 +14,14 @@ from ml_collections.config_dict import config_dict
 
 from mlcvtf.data.batches import EndlessBatches
 from mlcvtf.errors import InputError
-from mlcvtf.training import checkpoint, fit
+from mlcvtf.training import checkpoint, fit, options
 from tests.case import ROOT
 
 STEPS, EPOCHS = 4, 3
 CONFIG = config_dict.ConfigDict({"seed": 1, "epochs": EPOCHS, "snapshot_epochs": 2})
+IDENTITY = {"recipe": "line", **options.RUN, **CONFIG.to_dict()}
+for key in options.FREE:
+    del IDENTITY[key]
 
 
 class Points(EndlessBatches):
@@ -73,7 +76,7 @@ def read_log(folder):
 
 @pytest.fixture
 def every_step(monkeypatch):
-    monkeypatch.setattr(fit, "SAVE_MINUTES", 0.0)
+    monkeypatch.setitem(options.RUN, "checkpoint_minutes", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -165,11 +168,10 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, every_step, monkeypat
         fit.run(recipe(), CONFIG, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         checkpoint.FILE,
+        "log.csv",
         "log.jsonl",
     ]
-    found = checkpoint.Checkpoints(
-        tmp_path, STEPS, {"recipe": "line", **CONFIG.to_dict()}
-    )
+    found = checkpoint.Checkpoints(tmp_path, STEPS, IDENTITY)
     assert found.done == 4
 
 
@@ -219,8 +221,7 @@ def test_killed_from_outside(tmp_path, whole, number):
         assert any(line == b"ready\n" for line in child.stdout)
         child.send_signal(number)
         assert child.wait(90) != 0
-    identity = {"recipe": "line", **CONFIG.to_dict()}
-    done = checkpoint.Checkpoints(tmp_path, STEPS, identity).done
+    done = checkpoint.Checkpoints(tmp_path, STEPS, IDENTITY).done
     # A polite kill saves the step; a hard one leaves the epoch before.
     assert done == STEPS if number == signal.SIGKILL else done >= STEPS
     assert fit.run(recipe(), CONFIG, tmp_path) == whole[0]
