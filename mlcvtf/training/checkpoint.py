@@ -231,11 +231,10 @@ def _state(model, within_epoch):
 def _bits(variable):
     """Copies a variable's value; NumPy files have no bfloat16, so as plain integers.
 
-    As a tensor first, since with several devices a metric's variable is one on each
-    and this sums them, for which all workers come here together.
+    With several devices a metric has a variable on each, which `copy` sums; all
+    workers do it together.
     """
-    value = keras.ops.convert_to_tensor(variable.value)
-    value = np.array(keras.ops.convert_to_numpy(value))
+    value = np.array(keras.ops.convert_to_numpy(keras.ops.copy(variable.value)))
     return value.view(np.uint16) if str(variable.dtype) == "bfloat16" else value
 
 

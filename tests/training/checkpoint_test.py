@@ -195,6 +195,58 @@ def test_states_of_half_precision_come_back(tmp_path):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
 
 
+@pytest.fixture
+def written(tmp_path):
+    """Writes a checkpoint with a state of arithmetic; returns what reads it again."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("adam", loss="mse")
+    model.optimizer.build(model.trainable_variables)
+
+    def write(**arithmetic):
+        made = checkpoint.Checkpoints(tmp_path, 1, {}, arithmetic=arithmetic)
+        made.set_model(model)
+        made.save()
+
+    def read(**arithmetic):
+        return checkpoint.Checkpoints(tmp_path, 1, {}, arithmetic=arithmetic)
+
+    return write, read
+
+
+def test_other_threads_are_told(written, capsys):
+    write, read = written
+    write(deterministic=False, threads=2)
+    read(deterministic=False, threads=2)
+    assert capsys.readouterr().err == ""
+    read(deterministic=True, threads=3)
+    told = capsys.readouterr().err
+    assert "deterministic = False in " in told and len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("now", "received"),
+    [
+        ({"deterministic": True, "threads": 3}, "threads = 2 in .*, now 3"),
+        ({"deterministic": False, "threads": 2}, "deterministic = True in .*, now Fal"),
+    ],
+)
+def test_other_arithmetic_is_refused_where_bits_were_promised(written, now, received):
+    write, read = written
+    write(deterministic=True, threads=2)
+    with pytest.raises(InputError, match=f"--deterministic and as many.*{received}"):
+        read(**now)
+    read(deterministic=True, threads=2)
+
+
+def test_a_checkpoint_of_another_version_is_refused(written, monkeypatch):
+    write, read = written
+    monkeypatch.setattr(checkpoint, "FORMAT", 1)
+    write()
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="by the version that wrote it"):
+        read()
+
+
 CHILD = """
 import pathlib, sys, time
 sys.path.insert(0, {root!r})

@@ -263,7 +263,7 @@ def test_a_metric_that_there_is_not(tmp_path):
         train(tmp_path, early_stopping="top5", epochs=1)
 
 
-def test_early_stopping_counts(monkeypatch):
+def test_early_stopping_counts():
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     keys = config_dict.ConfigDict(
         options.RUN | {"early_stopping": "loss", "patience": 2}
@@ -312,22 +312,3 @@ def test_how_often_to_save_may_change(tmp_path, whole):
         train(tmp_path, (1, 5))
     found = train(tmp_path, checkpoint_steps=5, checkpoint_minutes=0.0)
     assert found == whole[1]
-
-
-def test_other_threads_are_told_and_refused_where_bits_were_promised(
-    tmp_path, monkeypatch, capsys
-):
-    arithmetic = {"deterministic": False, "threads": 2}
-    monkeypatch.setattr(fit.environment, "arithmetic", lambda: dict(arithmetic))
-    train(tmp_path / "plain", epochs=1)
-    arithmetic["threads"] = 3
-    train(tmp_path / "plain", epochs=1)
-    assert "threads = 2 in " in capsys.readouterr().err
-    arithmetic["deterministic"] = True
-    train(tmp_path / "promised", epochs=1)
-    arithmetic["threads"] = 4
-    with pytest.raises(InputError, match="--threads.*threads = 3 in .*, now 4"):
-        train(tmp_path / "promised", epochs=1)
-    arithmetic.update(threads=3, deterministic=False)
-    with pytest.raises(InputError, match="deterministic = True in .*, now False"):
-        train(tmp_path / "promised", epochs=1)
