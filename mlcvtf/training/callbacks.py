@@ -47,8 +47,20 @@ def six_digits(value) -> float:
 
 
 def learning_rate(model: keras.Model) -> float:
-    """Returns the learning rate of a model's next step."""
-    return six_digits(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+    """Returns the learning rate of a model's next step, the highest of several."""
+    rates = [part.learning_rate for part in _parts(model.optimizer)]
+    return six_digits(max(float(keras.ops.convert_to_numpy(rate)) for rate in rates))
+
+
+def has_averages(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Says whether an optimizer averages weights, inside loss scaling too."""
+    return any(part.use_ema for part in _parts(optimizer))
+
+
+def _parts(optimizer):
+    """Lists the optimizers inside of loss scaling and of a `MultiOptimizer`."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return getattr(inner, "optimizers", [inner])
 
 
 class Snapshots(keras.callbacks.Callback):
@@ -61,11 +73,6 @@ class Snapshots(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every == 0:
             self.model.save_weights(self.folder / f"epoch_{epoch + 1:03d}.weights.h5")
-
-
-def has_averages(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Says whether an optimizer averages weights, inside loss scaling too."""
-    return getattr(optimizer, "inner_optimizer", optimizer).use_ema
 
 
 class AveragedValidation(keras.callbacks.Callback):

@@ -74,9 +74,14 @@ class Checkpoints(keras.callbacks.Callback):
         self._every, self._every_steps = 60 * every_minutes, every_steps
         self._stateful, self._arithmetic = stateful or {}, arithmetic or {}
         self._stored = _read(self.path, self._identity)
-        self.done, self.seconds = 0, 0.0
+        self.done, self.seconds, lengths = 0, 0.0, {}
         if self._stored:
             self._go_on(self._stored)
+            lengths = self._stored["meta"]["logs"]
+        # Without a checkpoint they are of a run that was killed before its first one.
+        for name, path in self.logs.items():
+            if path.is_file():
+                os.truncate(path, lengths.get(name, 0))
         self._start = time.monotonic() - self.seconds
         self._saved = time.monotonic()
         self._stop = None
@@ -86,9 +91,6 @@ class Checkpoints(keras.callbacks.Callback):
         meta = stored["meta"]
         _compare_arithmetic(self.path, meta["arithmetic"], self._arithmetic)
         self.done, self.seconds = meta["done"], meta["seconds"]
-        for name, path in self.logs.items():
-            if path.is_file():
-                os.truncate(path, meta["logs"].get(name, 0))
         for name, callback in self._stateful.items():
             prefix = f"callback {name}/"
             callback.restore(

@@ -118,6 +118,13 @@ def test_lines_after_the_checkpoint_are_cut(tmp_path, every_step, whole):
     assert read_log(tmp_path) == whole[1]
 
 
+def test_lines_of_a_run_without_a_checkpoint_are_cut(tmp_path, whole):
+    # It was killed at the end of its first epoch, before the checkpoint.
+    (tmp_path / "log.jsonl").write_text('{"epoch": 0, "loss": 1.0}\n')
+    fit.run(recipe(), CONFIG, tmp_path)
+    assert read_log(tmp_path) == whole[1]
+
+
 def test_a_folder_of_another_training_is_refused(tmp_path):
     fit.run(recipe(), CONFIG, tmp_path)
     other = config_dict.ConfigDict(CONFIG.to_dict() | {"epochs": 9})

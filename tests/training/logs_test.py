@@ -103,7 +103,11 @@ def test_tensorboard_reads_every_step_once(name, request):
     assert len(files) == {"whole": 1, "resumed": 3}[name]
     read = event_accumulator.EventAccumulator(str(folder / "tensorboard")).Reload()
     assert set(read.Tags()["scalars"]) == {
-        "accuracy", "loss", "val_accuracy", "val_loss", "learning_rate"
+        "accuracy",
+        "loss",
+        "val_accuracy",
+        "val_loss",
+        "learning_rate",
     }
     for tag in read.Tags()["scalars"]:
         events = read.Scalars(tag)
@@ -216,8 +220,12 @@ def test_a_training_of_no_epochs_has_a_report(tmp_path):
     assert not (tmp_path / "curves.png").exists()
 
 
-STOPPING = {"early_stopping": "val_accuracy", "early_stopping_mode": "max",
-            "patience": 1, "epochs": 12}
+STOPPING = {
+    "early_stopping": "val_accuracy",
+    "early_stopping_mode": "max",
+    "patience": 1,
+    "epochs": 12,
+}
 
 
 @pytest.fixture(scope="module")
@@ -284,16 +292,34 @@ def test_early_stopping_counts():
     assert again.sentence() == stopping.sentence()
 
 
-@pytest.mark.parametrize("keys", [
-    {"policy": "mixed_float16"},
-    {"policy": "mixed_bfloat16", "early_stopping": "val_loss"},
-    {"accumulate": 2, "clip_norm": 0.1, "optimizer": "sgd", "schedule": "step"},
-])
+def test_the_rate_of_several_optimizers_is_the_highest():
+    optimizers = keras.optimizers
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    rates = optimizers.OptimizerMap(
+        optimizers.SGD(0.1, use_ema=True), {".*bias": optimizers.SGD(0.3)}
+    )
+    model.compile(optimizers.MultiOptimizer(rates), loss="mse")
+    model.optimizer.build(model.trainable_variables)
+    assert callbacks.learning_rate(model) == 0.3
+    assert callbacks.has_averages(model.optimizer)
+    assert callbacks.has_averages(optimizers.LossScaleOptimizer(model.optimizer))
+    assert not callbacks.has_averages(optimizers.Adam())
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"policy": "mixed_float16"},
+        {"policy": "mixed_bfloat16", "early_stopping": "val_loss"},
+        {"accumulate": 2, "clip_norm": 0.1, "optimizer": "sgd", "schedule": "step"},
+    ],
+)
 def test_every_option_goes_on_after_a_kill(tmp_path, keys):
     expected = train(tmp_path / "whole", tensorboard=False, **keys)
     # Within an update of two batches.
-    found = killed(tmp_path / "killed", (2, 4), tensorboard=False,
-                   checkpoint_steps=1, **keys)
+    found = killed(
+        tmp_path / "killed", (2, 4), tensorboard=False, checkpoint_steps=1, **keys
+    )
     assert found == expected
     assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
 

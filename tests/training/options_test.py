@@ -76,8 +76,13 @@ def test_schedule_counts_updates_and_survives_a_file():
 
 @pytest.mark.parametrize("name", options.OPTIMIZERS)
 def test_accumulation_equals_the_bigger_batch(name):
-    keys = {"optimizer": name, "weight_decay": 0.1, "clip_norm": 0.5,
-            "learning_rate": 0.1, "warmup_steps": 1}
+    keys = {
+        "optimizer": name,
+        "weight_decay": 0.1,
+        "clip_norm": 0.5,
+        "learning_rate": 0.1,
+        "warmup_steps": 1,
+    }
     x, y = points()
     whole = linear(options.optimizer(config(**keys), 2 * 2))
     whole.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
@@ -134,8 +139,9 @@ def test_float16_leaves_out_a_step_that_overflows():
 
 
 def test_bfloat16_computes_in_it_without_loss_scaling():
-    model = linear(options.optimizer(config(policy="mixed_bfloat16"), 2),
-                   "mixed_bfloat16")
+    model = linear(
+        options.optimizer(config(policy="mixed_bfloat16"), 2), "mixed_bfloat16"
+    )
     assert model.layers[0].compute_dtype == "bfloat16"
     assert not isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
 
@@ -147,8 +153,13 @@ def test_precision_is_put_back_after_an_error():
 
 
 def test_biases_and_scales_are_not_decayed():
-    keys = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.5,
-            "schedule": "constant", "learning_rate": 0.1}
+    keys = {
+        "optimizer": "sgd",
+        "momentum": 0.0,
+        "weight_decay": 0.5,
+        "schedule": "constant",
+        "learning_rate": 0.1,
+    }
     model = linear(options.optimizer(config(**keys), 1))
     x = np.zeros((4, 2), np.float32)
     # Nothing to learn: what moves is decay.
