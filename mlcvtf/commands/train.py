@@ -1,11 +1,13 @@
 """train --config NAME|FILE.py --workdir DIR [--config.key=value ...]
 
-Runs a training recipe; run again with the same folder, it goes on where it stopped.
+Runs a training recipe; run again with the same folder, it goes on where it stopped,
+and --resume makes sure that it does.
 `--config.epochs=2` changes a key of the recipe; with `--config.smoke=True` it runs in
 seconds on synthetic data.
 """
 
 import functools
+import shlex
 import sys
 
 from absl import flags
@@ -34,18 +36,57 @@ flags.DEFINE_enum(
     "Devices: auto takes the workers of TF_CONFIG, else every visible GPU.",
     flag_values=FLAGS,
 )
+flags.DEFINE_bool(
+    "resume",
+    None,
+    "Whether there must be a checkpoint to go on from (--resume) or must be none "
+    "(--noresume); without this flag, it goes on where there is one.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_bool(
+    "deterministic",
+    False,
+    "Takes operations that give the same bits in every run; may be slower.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "threads",
+    None,
+    "Threads of TensorFlow; one per core by default. The bits depend on them.",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
+flags.DEFINE_bool(
+    "tensorboard",
+    None,
+    "Whether to write WORKDIR/tensorboard; by default where TensorBoard is installed.",
+    flag_values=FLAGS,
+)
 
 
 def main(argv: list[str], overrides: list[str]) -> int:
     """Trains and prints the figures."""
     video_app.refuse_arguments(argv)
-    from mlcvtf.training import fit
+    from mlcvtf.training import environment, fit
     from mlcvtf.training import recipe as recipes
 
+    if FLAGS.deterministic:
+        environment.make_deterministic()
+    if FLAGS.threads:
+        environment.set_threads(FLAGS.threads)
     strategy = fit.make_strategy(FLAGS.strategy)
     recipe = recipes.load(FLAGS.config)
     config = recipes.configure(recipe, overrides)
-    for name, value in fit.run(recipe, config, FLAGS.workdir, strategy).items():
+    figures = fit.run(
+        recipe,
+        config,
+        FLAGS.workdir,
+        strategy,
+        resume=FLAGS.resume,
+        tensorboard=FLAGS.tensorboard,
+        command=shlex.join(["apps/train", *sys.argv[1:]]),
+    )
+    for name, value in figures.items():
         print(f"{name}: {value}")
     return 0
 

@@ -24,6 +24,7 @@ from mlcvtf.embedding import alignment, calibration
 from mlcvtf.embedding.arcface import FaceEmbedder, face_backbone
 from mlcvtf.layers.margins import AdditiveAngularMargin
 from mlcvtf.metrics import verification
+from mlcvtf.training import options
 
 # The teacher's numbers have a standard deviation of 0.05.
 TEACHER_SCALE = 20.0
@@ -121,9 +122,8 @@ def data(config):
 def build(config):
     """Builds the embedder with its margin head."""
     dataset = data(config)
-    keras.mixed_precision.set_global_policy(config.policy)
-    backbone = face_backbone(config.variant)
-    keras.mixed_precision.set_global_policy("float32")
+    with options.precision(config.policy):
+        backbone = face_backbone(config.variant)
     classes = int(dataset.targets["identity"].max()) + 1
     model = FaceEmbedder(
         backbone,
@@ -141,7 +141,7 @@ def build(config):
     )
     optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "alpha"])
-    model.compile(optimizer)
+    model.compile(options.scale_loss(optimizer, config.policy))
     return model
 
 
@@ -156,7 +156,6 @@ def centre(config, length=CENTRE):
 def finish(config, model, workdir):
     """Writes the bare embedder and `card.json`, calibrated on the people set aside."""
     workdir = pathlib.Path(workdir)
-    keras.mixed_precision.set_global_policy("float32")
     backbone = face_backbone(config.variant)
     backbone.set_weights(model.backbone.get_weights())
     bare = FaceEmbedder(backbone, centre=centre(config), name="face_embedder")

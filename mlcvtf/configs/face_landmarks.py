@@ -28,6 +28,7 @@ from mlcvtf.embedding import alignment
 from mlcvtf.embedding.arcface import face_backbone
 from mlcvtf.embedding.landmarks import landmark_network
 from mlcvtf.models_folder import shipped_models
+from mlcvtf.training import options
 
 SIZE = alignment.SIZE
 # The template shrunk about the middle, so that a jittered face stays in the crop.
@@ -59,23 +60,20 @@ def smoke(config):
 
 def build(config):
     """Builds the network from crops to `[batch, 5, 2]` pixels of the crop."""
-    keras.mixed_precision.set_global_policy(config.policy)
-    backbone = face_backbone(config.variant, size=SIZE)
-    if config.trunk:
-        embedder = keras.saving.load_model(config.trunk, compile=False)
-        backbone.set_weights(embedder.backbone.get_weights())
-    model = landmark_network(backbone)
-    keras.mixed_precision.set_global_policy("float32")
+    with options.precision(config.policy):
+        backbone = face_backbone(config.variant, size=SIZE)
+        if config.trunk:
+            embedder = keras.saving.load_model(config.trunk, compile=False)
+            backbone.set_weights(embedder.backbone.get_weights())
+        model = landmark_network(backbone)
     steps = len(data(config)) * config.epochs
     rate = keras.optimizers.schedules.CosineDecay(
         0.0, steps, warmup_target=config.learning_rate, warmup_steps=steps // 20
     )
-    model.compile(
-        keras.optimizers.AdamW(
-            rate, weight_decay=0.02, use_ema=True, ema_momentum=0.99
-        ),
-        loss="mae",
+    optimizer = keras.optimizers.AdamW(
+        rate, weight_decay=0.02, use_ema=True, ema_momentum=0.99
     )
+    model.compile(options.scale_loss(optimizer, config.policy), loss="mae")
     return model
 
 

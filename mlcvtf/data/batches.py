@@ -2,6 +2,9 @@
 
 import keras
 
+# Batches whose number of rows is known, more than are ever made ahead.
+SIZES = 1000
+
 
 class EndlessBatches(keras.utils.PyDataset):
     """A stream of batches without end, cut into epochs by `fit(steps_per_epoch=...)`.
@@ -17,10 +20,16 @@ class EndlessBatches(keras.utils.PyDataset):
         first: the number of the first batch; `training.fit` sets it after a resume.
         ended: set to True, batches raise EOFError. A `fit` that is left in the middle
             by other ways waits for ever in TensorFlow for the thread that makes them.
+        sizes: rows of the last batches that were made, by number, until somebody
+            takes them out; nothing where other processes make the batches.
     """
 
     first = 0
     ended = False
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.sizes = {}
 
     @property
     def num_batches(self):
@@ -30,4 +39,37 @@ class EndlessBatches(keras.utils.PyDataset):
     def __getitem__(self, number):
         if self.ended:
             raise EOFError("the training has been asked to end")
-        return self.batch(*divmod(self.first + number, len(self)))
+        number += self.first
+        batch = self.batch(*divmod(number, len(self)))
+        self.sizes[number] = rows(batch)
+        self.sizes.pop(number - SIZES, None)
+        return batch
+
+
+class FirstEpoch(keras.utils.PyDataset):
+    """The batches of an endless stream's first epoch, over and over, for validation.
+
+    Args:
+        batches: the stream.
+    """
+
+    def __init__(self, batches: EndlessBatches):
+        super().__init__(
+            workers=batches.workers,
+            use_multiprocessing=batches.use_multiprocessing,
+            max_queue_size=batches.max_queue_size,
+        )
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return self.batches.batch(0, index)
+
+
+def rows(batch) -> int:
+    """Counts the rows of a batch, which may be arrays in dicts, tuples and lists."""
+    while isinstance(batch, dict | tuple | list):
+        batch = next(iter(batch.values() if isinstance(batch, dict) else batch))
+    return len(batch)

@@ -1,9 +1,9 @@
 """Checkpoints that a killed training continues from, bit for bit.
 
-What Keras's own callbacks leave out makes the difference: the states of random layers
-and of metrics, the step within the epoch, and the length of the log. One file holds all
-of it as plain arrays and JSON, and is replaced whole, so that a kill or a full disk at
-any moment leaves the one before.
+What Keras's own callbacks leave out makes the difference: the states of random layers,
+of metrics and of other callbacks, the step within the epoch, the length of the logs,
+and what the arithmetic depended on. One file holds all of it as plain arrays and JSON.
+It is replaced whole, so that a kill or a full disk at any moment leaves the one before.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import signal
+import sys
 import threading
 import time
 import zipfile
@@ -22,6 +23,8 @@ from mlcvtf.data.batches import EndlessBatches
 from mlcvtf.errors import InputError
 
 FILE = "checkpoint.npz"
+# Of what is in the file; another version's is refused.
+FORMAT = 2
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -32,16 +35,23 @@ class Checkpoints(keras.callbacks.Callback):
         steps_per_epoch: batches of a whole epoch.
         identity: dict of JSON values that tells this training from others.
         every_minutes: saves after so many minutes; besides, after every epoch.
+        every_steps: saves after every so many steps too; 0: not by steps.
         dataset: what is trained on; it ends when a signal asks the training to.
-        log: a file of lines that grows with the training, cut back to the checkpoint
-            when it is restored.
+        logs: names of files in the folder that grow with the training, cut back to
+            the checkpoint when it is restored.
+        stateful: other callbacks by name; `state()` gives a dict of arrays, and
+            `restore(state)` gets it back at once.
+        arithmetic: dict of JSON values that the bits of a result depend on, from
+            `environment.arithmetic`. Where they differ from those of the checkpoint,
+            a line on stderr says so; a deterministic training is not gone on with.
 
     Attributes:
         done: steps that the training has behind it.
         seconds: what they took when the checkpoint in the folder was written.
 
     Raises:
-        InputError: the checkpoint is damaged or of another training.
+        InputError: the checkpoint is damaged, of another training or version, or the
+            arithmetic of a deterministic training differs.
     """
 
     def __init__(
@@ -50,23 +60,46 @@ class Checkpoints(keras.callbacks.Callback):
         steps_per_epoch: int,
         identity: dict,
         every_minutes: float = 5.0,
+        every_steps: int = 0,
         dataset: EndlessBatches | None = None,
-        log: str | os.PathLike | None = None,
+        logs: tuple = (),
+        stateful: dict | None = None,
+        arithmetic: dict | None = None,
     ):
         super().__init__()
         self.path = pathlib.Path(folder) / FILE
-        self.log = pathlib.Path(log) if log else None
+        self.logs = {name: self.path.with_name(name) for name in logs}
         self._steps, self._dataset = steps_per_epoch, dataset
         self._identity = json.loads(json.dumps(identity))
-        self._every = 60 * every_minutes
+        self._every, self._every_steps = 60 * every_minutes, every_steps
+        self._stateful, self._arithmetic = stateful or {}, arithmetic or {}
         self._stored = _read(self.path, self._identity)
-        meta = self._stored["meta"] if self._stored else {"done": 0, "seconds": 0.0}
-        self.done, self.seconds = meta["done"], meta["seconds"]
+        self.done, self.seconds, lengths = 0, 0.0, {}
+        if self._stored:
+            self._go_on(self._stored)
+            lengths = self._stored["meta"]["logs"]
+        # Without a checkpoint they are of a run that was killed before its first one.
+        for name, path in self.logs.items():
+            if path.is_file():
+                os.truncate(path, lengths.get(name, 0))
         self._start = time.monotonic() - self.seconds
         self._saved = time.monotonic()
         self._stop = None
-        if self._stored and self.log and self.log.is_file():
-            os.truncate(self.log, self._stored["meta"]["log"])
+
+    def _go_on(self, stored):
+        """Takes over all but the variables, which there are none of yet."""
+        meta = stored["meta"]
+        _compare_arithmetic(self.path, meta["arithmetic"], self._arithmetic)
+        self.done, self.seconds = meta["done"], meta["seconds"]
+        for name, callback in self._stateful.items():
+            prefix = f"callback {name}/"
+            callback.restore(
+                {
+                    key.removeprefix(prefix): value
+                    for key, value in stored.items()
+                    if key.startswith(prefix)
+                }
+            )
 
     def on_epoch_begin(self, epoch, logs=None):
         # Keras has just reset the metrics, and from here on changes nothing itself.
@@ -82,7 +115,9 @@ class Checkpoints(keras.callbacks.Callback):
         if self._stop is not None:
             self.save()
             self._dataset.ended = True
-        elif time.monotonic() - self._saved > self._every:
+        elif time.monotonic() - self._saved > self._every or (
+            self._every_steps and self.done % self._every_steps == 0
+        ):
             self.save()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -98,7 +133,7 @@ class Checkpoints(keras.callbacks.Callback):
         Raises:
             KeyboardInterrupt: it has, and the checkpoint is written.
         """
-        if self._ending():
+        if self._stop is not None and self._ending():
             raise KeyboardInterrupt(f"stopped by {self._stop} after step {self.done}")
 
     def save(self) -> None:
@@ -112,8 +147,10 @@ class Checkpoints(keras.callbacks.Callback):
         meta = {
             "done": self.done,
             "seconds": now - self._start,
-            "log": self.log.stat().st_size if self.log and self.log.is_file() else 0,
+            "format": FORMAT,
+            "logs": {n: p.stat().st_size for n, p in self.logs.items() if p.is_file()},
             "identity": self._identity,
+            "arithmetic": self._arithmetic,
             "kinds": {part: kinds for part, (kinds, _) in state.items()},
         }
         arrays = {"meta": np.frombuffer(json.dumps(meta).encode(), np.uint8)}
@@ -121,8 +158,11 @@ class Checkpoints(keras.callbacks.Callback):
             for number, variable in enumerate(variables):
                 # A view of the device's memory would go on changing.
                 arrays[f"{part}/{number}"] = _bits(variable)
+        for name, callback in self._stateful.items():
+            for key, value in callback.state().items():
+                arrays[f"callback {name}/{key}"] = value
         _write(self.path, arrays)
-        self._saved = now
+        self._saved, self.seconds = now, now - self._start
 
     def restore(self, model: keras.Model) -> None:
         """Puts the stored state into a built and compiled model, once."""
@@ -163,11 +203,14 @@ def averages_wait(optimizer: keras.optimizers.Optimizer):
     """Keeps `fit` from putting averaged weights in place at its end.
 
     A training of several `fit` calls does so once, when all of them are done.
+
+    Yields:
+        The optimizer's own `finalize_variable_values`.
     """
     finalize = optimizer.finalize_variable_values
     optimizer.finalize_variable_values = lambda variables: None
     try:
-        yield
+        yield finalize
     finally:
         optimizer.finalize_variable_values = finalize
 
@@ -188,8 +231,12 @@ def _state(model, within_epoch):
 
 
 def _bits(variable):
-    """Copies a variable's value; NumPy files have no bfloat16, so as plain integers."""
-    value = np.array(keras.ops.convert_to_numpy(variable.value))
+    """Copies a variable's value; NumPy files have no bfloat16, so as plain integers.
+
+    With several devices a metric has a variable on each, which `copy` sums; all
+    workers do it together.
+    """
+    value = np.array(keras.ops.convert_to_numpy(keras.ops.copy(variable.value)))
     return value.view(np.uint16) if str(variable.dtype) == "bfloat16" else value
 
 
@@ -230,6 +277,11 @@ def _read(path, identity):
         raise InputError(
             f"a checkpoint must be whole, {path} is damaged: delete it to start anew"
         ) from None
+    if stored["meta"].get("format") != FORMAT:
+        raise InputError(
+            f"a checkpoint is gone on with by the version that wrote it, {path} is of "
+            "another: finish the training with that, or delete it to start anew"
+        )
     theirs = stored["meta"]["identity"]
     differ = sorted(
         k for k in identity.keys() | theirs.keys() if identity.get(k) != theirs.get(k)
@@ -241,3 +293,22 @@ def _read(path, identity):
             f"{key} = {theirs.get(key)!r}, received {identity.get(key)!r}"
         )
     return stored
+
+
+def _compare_arithmetic(path, theirs, ours):
+    """Refuses, or tells of, a computer whose results differ in their last bits."""
+    differ = sorted(k for k in theirs.keys() & ours.keys() if theirs[k] != ours[k])
+    if not differ:
+        return
+    key = differ[0]
+    received = f"{key} = {theirs[key]} in {path.parent}, now {ours[key]}"
+    if theirs.get("deterministic"):
+        raise InputError(
+            "a deterministic training goes on with --deterministic and as many threads "
+            f"as it began with (--threads); received {received}"
+        )
+    print(
+        "going on with other arithmetic: the weights will differ from those of an "
+        f"undisturbed training by rounding ({received})",
+        file=sys.stderr,
+    )

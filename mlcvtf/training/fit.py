@@ -1,52 +1,28 @@
-"""Runs a recipe: build, fit with resume, finish."""
+"""Runs a recipe: build, fit with resume, finish, report."""
 
 import contextlib
 import json
 import math
 import pathlib
 import shutil
+import sys
 import tempfile
-import time
 
 import keras
+from ml_collections.config_dict import config_dict
 
+from mlcvtf.data.batches import EndlessBatches, FirstEpoch
 from mlcvtf.errors import InputError
-from mlcvtf.training import checkpoint
+from mlcvtf.training import (
+    callbacks,
+    checkpoint,
+    environment,
+    options,
+    progress,
+    report,
+    tensorboard_log,
+)
 from mlcvtf.training.checkpoint import Checkpoints
-
-SAVE_MINUTES = 5.0
-
-
-class JSONLogger(keras.callbacks.Callback):
-    """Appends one JSON line per epoch: epoch, seconds since the start, metrics.
-
-    Args:
-        path: the file.
-        seconds: that the training took before this process.
-    """
-
-    def __init__(self, path, seconds: float = 0.0):
-        super().__init__()
-        self.path = path
-        self._start = time.monotonic() - seconds
-
-    def on_epoch_end(self, epoch, logs=None):
-        line = {"epoch": epoch, "seconds": round(time.monotonic() - self._start, 1)}
-        line |= {key: round(float(value), 6) for key, value in (logs or {}).items()}
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-
-class Snapshots(keras.callbacks.Callback):
-    """Keeps the weights after every so many epochs, for curves."""
-
-    def __init__(self, folder: pathlib.Path, every: int):
-        super().__init__()
-        self.folder, self.every = folder, every
-
-    def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.every == 0:
-            self.model.save_weights(self.folder / f"epoch_{epoch + 1:03d}.weights.h5")
 
 
 def make_strategy(name: str):
@@ -74,7 +50,15 @@ def make_strategy(name: str):
     return None
 
 
-def run(recipe, config, workdir: str | pathlib.Path, strategy=None) -> dict:
+def run(
+    recipe,
+    config,
+    workdir: str | pathlib.Path,
+    strategy=None,
+    resume: bool | None = None,
+    tensorboard: bool | None = False,
+    command: str = "",
+) -> dict:
     """Trains as a recipe says, from where an earlier run stopped.
 
     A run that was killed at any moment ends, when it is run again, with the weights of
@@ -84,61 +68,147 @@ def run(recipe, config, workdir: str | pathlib.Path, strategy=None) -> dict:
         recipe: the module from `recipe.load`.
         config: what `recipe.configure` gave, with `epochs`, `seed` and
             `snapshot_epochs`: weights are kept for good after every so many epochs,
-            for curves.
+            for curves. Keys of `options.RUN` that it lacks are as there.
         workdir: folder for `checkpoint.npz`, `epoch_*.weights.h5`, `log.jsonl`,
-            `model.keras` and `figures.json`; made if missing. Of several workers only
-            the chief writes it; to go on, all of them must see it.
-        strategy: from `make_strategy`; None trains on one device. On several, a
-            checkpoint is written after every epoch only, which all reach together.
+            `log.csv`, `tensorboard`, `model.keras`, `figures.json`, `report.md` and
+            `curves.png`; made if missing. Of several workers only the chief writes it;
+            to go on, all of them must see it.
+        strategy: from `make_strategy`; None trains on one device. On several,
+            checkpoints are written after epochs and, with `checkpoint_steps`, after
+            steps, which all reach together, but not after minutes.
+        resume: True: there must be a checkpoint to go on from; False: there must be
+            none; None: goes on where there is one.
+        tensorboard: whether to write TensorBoard's log; None: where it is installed,
+            else a line on stderr says that it is not.
+        command: that is run, for the report.
 
     Returns:
         The figures that the recipe's `finish` measured; nothing on a worker that is
         not the chief.
 
     Raises:
-        InputError: the folder is of another training or cannot be written, or the
-            workers see different checkpoints.
+        InputError: the folder is of another training, cannot be written, or is not
+            as `resume` says, the workers see different checkpoints, or a key does not
+            fit.
         KeyboardInterrupt: SIGTERM or Ctrl-C, on one device after a checkpoint.
     """
     workdir = pathlib.Path(workdir)
-    several = strategy is not None and strategy.num_replicas_in_sync > 1
+    config = config_dict.ConfigDict(options.RUN | config.to_dict())
+    options.check_run(config)
+    _check_resume(workdir, resume)
     keras.utils.set_random_seed(config.seed)
-    with strategy.scope() if several else contextlib.nullcontext():
+    with _scope(strategy):
         model = recipe.build(config)
     dataset = recipe.data(config)
-    with _folder(strategy, workdir) as folder:
-        checkpoints = Checkpoints(
-            folder,
-            len(dataset),
-            {"recipe": recipe.__name__, **config.to_dict()},
-            every_minutes=math.inf if several else SAVE_MINUTES,
-            dataset=dataset,
-            log=folder / "log.jsonl",
+    validation = recipe.validation(config) if hasattr(recipe, "validation") else None
+    if isinstance(validation, EndlessBatches):
+        validation = FirstEpoch(validation)
+    with _folder(strategy, workdir) as folder, contextlib.ExitStack() as stack:
+        finalize = stack.enter_context(checkpoint.averages_wait(model.optimizer))
+
+        def average():
+            with _scope(strategy):
+                finalize(model.trainable_variables)
+
+        stopping = callbacks.EarlyStopping(config, average, dataset)
+        checkpoints = _checkpoints(
+            folder, recipe, config, strategy, dataset, {"early stopping": stopping}
         )
         # Nobody writes a checkpoint before all have read theirs.
         _agree(strategy, checkpoints.done)
-        callbacks = [
-            JSONLogger(folder / "log.jsonl", checkpoints.seconds),
-            Snapshots(folder, config.snapshot_epochs),
-            # Last, so that what the others wrote is behind the checkpoint.
-            checkpoints,
-        ]
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(checkpoint.averages_wait(model.optimizer))
-            if not several:
-                stack.enter_context(checkpoints.signals())
-            _fit(model, dataset, config.epochs, checkpoints, callbacks)
-    with strategy.scope() if several else contextlib.nullcontext():
-        model.optimizer.finalize_variable_values(model.trainable_weights)
+        others = _callbacks(folder, config, strategy, checkpoints, dataset, tensorboard)
+        for callback in others:
+            if hasattr(callback, "close"):
+                stack.callback(callback.close)
+        if validation is not None and callbacks.has_averages(model.optimizer):
+            others.append(callbacks.AveragedValidation(average))
+        if not _several(strategy):
+            stack.enter_context(checkpoints.signals())
+        # Checkpoints last, so that what the others wrote is behind them.
+        _fit(model, dataset, validation, config, [*others, stopping, checkpoints])
+        with _scope(strategy):
+            average()
+            stopping.finish(model)
     if not _is_chief(strategy):
         return {}
     model.save(workdir / "model.keras")
-    if several:
+    if _several(strategy):
         # The other workers are not there any more to compute with.
         model = keras.models.load_model(workdir / "model.keras")
     figures = recipe.finish(config, model, workdir)
     (workdir / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    described = {"seconds": round(checkpoints.seconds)} | environment.describe(strategy)
+    report.write(
+        workdir,
+        recipe.__name__,
+        config.to_dict(),
+        figures,
+        described,
+        command,
+        stopping.sentence(),
+    )
     return figures
+
+
+def _check_resume(workdir, resume):
+    """Refuses a folder that is not as the user believes."""
+    there = (workdir / checkpoint.FILE).is_file()
+    if resume and not there:
+        raise InputError(
+            f"--resume goes on from the {checkpoint.FILE} of the work folder; received "
+            f"{workdir}, where there is none"
+        )
+    if resume is False and there:
+        raise InputError(
+            "--noresume begins in a work folder without a checkpoint; received "
+            f"{workdir}, where there is {checkpoint.FILE}"
+        )
+
+
+def _checkpoints(folder, recipe, config, strategy, dataset, stateful):
+    keys = config.to_dict().items()
+    return Checkpoints(
+        folder,
+        len(dataset),
+        {"recipe": recipe.__name__}
+        | {key: value for key, value in keys if key not in options.FREE},
+        # By the clock, workers would not write theirs at the same step.
+        every_minutes=math.inf if _several(strategy) else config.checkpoint_minutes,
+        every_steps=config.checkpoint_steps,
+        dataset=dataset,
+        logs=("log.jsonl", "log.csv"),
+        stateful=stateful,
+        # The others may be other machines.
+        arithmetic=environment.arithmetic() if _is_chief(strategy) else {},
+    )
+
+
+def _callbacks(folder, config, strategy, checkpoints, dataset, tensorboard):
+    """Lists what logs the training."""
+    made = [
+        callbacks.EpochLog(folder, checkpoints.seconds),
+        callbacks.Snapshots(folder, config.snapshot_epochs),
+    ]
+    if not _is_chief(strategy):
+        return made
+    if tensorboard is None and not tensorboard_log.is_installed():
+        print(f"no log for TensorBoard: {tensorboard_log.MISSING}", file=sys.stderr)
+    elif tensorboard is not False:
+        made.append(
+            tensorboard_log.TensorBoardLog(
+                folder / "tensorboard", len(dataset), checkpoints.done
+            )
+        )
+    made.append(progress.Progress(config.epochs, dataset, checkpoints.done))
+    return made
+
+
+def _several(strategy):
+    return strategy is not None and strategy.num_replicas_in_sync > 1
+
+
+def _scope(strategy):
+    return strategy.scope() if _several(strategy) else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
@@ -177,8 +247,9 @@ def _agree(strategy, done):
             )
 
 
-def _fit(model, dataset, epochs, checkpoints, callbacks):
+def _fit(model, dataset, validation, config, trained_with):
     """Fits what is left: the rest of the epoch that was cut, then whole epochs."""
+    *_, stopping, checkpoints = trained_with
     steps = len(dataset)
     epoch, begun = divmod(checkpoints.done, steps)
     parts = []
@@ -188,21 +259,24 @@ def _fit(model, dataset, epochs, checkpoints, callbacks):
         model.test_on_batch(*dataset.batch(0, 0))
         parts.append((epoch, epoch + 1, begun))
         epoch, begun = epoch + 1, 0
-    if epoch < epochs:
-        parts.append((epoch, epochs, 0))
-    if not parts:
+    if epoch < config.epochs:
+        parts.append((epoch, config.epochs, 0))
+    if not parts or stopping.stopped:
         checkpoints.restore(model)
     for epoch, end, begun in parts:
+        if stopping.stopped:
+            return
         dataset.first = epoch * steps + begun
         try:
             model.fit(
                 dataset,
+                validation_data=validation,
                 initial_epoch=epoch,
                 epochs=end,
                 steps_per_epoch=steps - begun,
                 shuffle=False,
-                callbacks=callbacks,
-                verbose=2,
+                callbacks=trained_with,
+                verbose=0,
             )
         finally:
             # Where a signal ended the data set, that is what `fit` failed with.

@@ -8,6 +8,10 @@ A recipe has `get_config()` and three functions:
 
 and `smoke(config)`, which shrinks the config so that the whole recipe runs in seconds
 on synthetic data. Sequences in a config are tuples: flags cannot change a list.
+
+It may have `validation(config)`, which gives what `fit` takes as `validation_data`:
+arrays, a data set of known length, or an `EndlessBatches`, of which the first epoch
+counts. `training/options.py` has keys for the usual options.
 """
 
 import difflib
@@ -19,6 +23,7 @@ from ml_collections import config_flags
 from ml_collections.config_dict import config_dict
 
 from mlcvtf.errors import InputError
+from mlcvtf.training import options
 
 FUNCTIONS = ("get_config", "smoke", "build", "data", "finish")
 FLAG = "--config."
@@ -60,12 +65,14 @@ def configure(recipe, overrides: list[str] = ()) -> config_dict.ConfigDict:
         overrides: flags `--config.key=value`, `--config.part.key=value`.
 
     Returns:
-        The config, with one key more than the recipe's: `smoke`.
+        The config: the recipe's keys, `smoke`, and those of `options.RUN`.
 
     Raises:
         InputError: a flag is malformed, names no key, or its value does not fit.
     """
-    config = config_dict.ConfigDict({"smoke": False} | recipe.get_config())
+    config = config_dict.ConfigDict(
+        {"smoke": False} | options.RUN | recipe.get_config()
+    )
     for override in overrides:
         _check_key(config, override)
     _apply(config, overrides)

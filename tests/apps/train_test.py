@@ -1,6 +1,7 @@
 """The training command as a user calls it."""
 
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -31,11 +32,19 @@ def test_bad_input_is_one_line(tmp_path):
         (["--config=face_detector", "--config.epoch=1"], "the nearest is epochs"),
         (["--config=face_detector", "--config.epochs=few"], "config.epochs=few"),
         (["--config=face_detector", "--config.epochs"], "--config.key=value, received"),
+        (["--config=face_detector", "--resume"], "received .*, where there is none"),
+        (
+            ["--config=face_detector", "--config.checkpoint_steps=-1"],
+            "checkpoint_steps is 0 or more; received -1",
+        ),
     ):
         result = train(*arguments, f"--workdir={tmp_path}")
         assert result.returncode == 1
         # TensorFlow logs lines of its own when it is imported.
-        assert message in result.stderr.splitlines()[-1]
+        assert re.search(message, result.stderr.splitlines()[-1])
         assert "Traceback" not in result.stderr
     assert train("--config=face_detector").returncode == 2
-    assert train("--config=face_detector", "here", "--workdir=x").returncode == 2
+    for wrong in ("here", "--threads=0", "--deterministic=maybe", "--resume=perhaps",
+                  "--tensorboard=some"):
+        result = train("--config=face_detector", "--workdir=x", wrong)
+        assert result.returncode == 2 and len(result.stderr.splitlines()) == 1

@@ -14,11 +14,14 @@ from ml_collections.config_dict import config_dict
 
 from mlcvtf.data.batches import EndlessBatches
 from mlcvtf.errors import InputError
-from mlcvtf.training import checkpoint, fit
+from mlcvtf.training import checkpoint, fit, options
 from tests.case import ROOT
 
 STEPS, EPOCHS = 4, 3
 CONFIG = config_dict.ConfigDict({"seed": 1, "epochs": EPOCHS, "snapshot_epochs": 2})
+IDENTITY = {"recipe": "line", **options.RUN, **CONFIG.to_dict()}
+for key in options.FREE:
+    del IDENTITY[key]
 
 
 class Points(EndlessBatches):
@@ -73,7 +76,7 @@ def read_log(folder):
 
 @pytest.fixture
 def every_step(monkeypatch):
-    monkeypatch.setattr(fit, "SAVE_MINUTES", 0.0)
+    monkeypatch.setitem(options.RUN, "checkpoint_minutes", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +114,13 @@ def test_lines_after_the_checkpoint_are_cut(tmp_path, every_step, whole):
         fit.run(recipe((1, 2)), CONFIG, tmp_path)
     with open(tmp_path / "log.jsonl", "a") as file:
         file.write('{"epoch": 1, "loss"')
+    fit.run(recipe(), CONFIG, tmp_path)
+    assert read_log(tmp_path) == whole[1]
+
+
+def test_lines_of_a_run_without_a_checkpoint_are_cut(tmp_path, whole):
+    # It was killed at the end of its first epoch, before the checkpoint.
+    (tmp_path / "log.jsonl").write_text('{"epoch": 0, "loss": 1.0}\n')
     fit.run(recipe(), CONFIG, tmp_path)
     assert read_log(tmp_path) == whole[1]
 
@@ -165,11 +175,10 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, every_step, monkeypat
         fit.run(recipe(), CONFIG, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         checkpoint.FILE,
+        "log.csv",
         "log.jsonl",
     ]
-    found = checkpoint.Checkpoints(
-        tmp_path, STEPS, {"recipe": "line", **CONFIG.to_dict()}
-    )
+    found = checkpoint.Checkpoints(tmp_path, STEPS, IDENTITY)
     assert found.done == 4
 
 
@@ -191,6 +200,58 @@ def test_states_of_half_precision_come_back(tmp_path):
     for variable, value in zip(model.variables, before, strict=True):
         assert str(variable.dtype) == "bfloat16"
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes a checkpoint with a state of arithmetic; returns what reads it again."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("adam", loss="mse")
+    model.optimizer.build(model.trainable_variables)
+
+    def write(**arithmetic):
+        made = checkpoint.Checkpoints(tmp_path, 1, {}, arithmetic=arithmetic)
+        made.set_model(model)
+        made.save()
+
+    def read(**arithmetic):
+        return checkpoint.Checkpoints(tmp_path, 1, {}, arithmetic=arithmetic)
+
+    return write, read
+
+
+def test_other_threads_are_told(written, capsys):
+    write, read = written
+    write(deterministic=False, threads=2)
+    read(deterministic=False, threads=2)
+    assert capsys.readouterr().err == ""
+    read(deterministic=True, threads=3)
+    told = capsys.readouterr().err
+    assert "deterministic = False in " in told and len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("now", "received"),
+    [
+        ({"deterministic": True, "threads": 3}, "threads = 2 in .*, now 3"),
+        ({"deterministic": False, "threads": 2}, "deterministic = True in .*, now Fal"),
+    ],
+)
+def test_other_arithmetic_is_refused_where_bits_were_promised(written, now, received):
+    write, read = written
+    write(deterministic=True, threads=2)
+    with pytest.raises(InputError, match=f"--deterministic and as many.*{received}"):
+        read(**now)
+    read(deterministic=True, threads=2)
+
+
+def test_a_checkpoint_of_another_version_is_refused(written, monkeypatch):
+    write, read = written
+    monkeypatch.setattr(checkpoint, "FORMAT", 1)
+    write()
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="by the version that wrote it"):
+        read()
 
 
 CHILD = """
@@ -219,8 +280,7 @@ def test_killed_from_outside(tmp_path, whole, number):
         assert any(line == b"ready\n" for line in child.stdout)
         child.send_signal(number)
         assert child.wait(90) != 0
-    identity = {"recipe": "line", **CONFIG.to_dict()}
-    done = checkpoint.Checkpoints(tmp_path, STEPS, identity).done
+    done = checkpoint.Checkpoints(tmp_path, STEPS, IDENTITY).done
     # A polite kill saves the step; a hard one leaves the epoch before.
     assert done == STEPS if number == signal.SIGKILL else done >= STEPS
     assert fit.run(recipe(), CONFIG, tmp_path) == whole[0]

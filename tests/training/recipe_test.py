@@ -6,6 +6,7 @@ import types
 import pytest
 
 from mlcvtf.errors import InputError
+from mlcvtf.training import options
 from mlcvtf.training import recipe as recipes
 
 RECIPES = sorted(
@@ -40,7 +41,7 @@ def test_flags_change_values_and_keep_their_types():
             "--config.part.deep=False",
         ],
     )
-    assert config.to_dict() == {
+    assert config.to_dict() == options.RUN | {
         "smoke": False,
         "epochs": 2,
         "rate": 1.0,

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from mlcvtf.errors import InputError
-from mlcvtf.training import strategy
+from mlcvtf.training import checkpoint, strategy
 from tests.case import ROOT, child
 
 CHILD = "tests.training.strategy_child"
@@ -241,18 +241,18 @@ from mlcvtf.data.batches import EndlessBatches
 KILL = pathlib.Path(__file__).with_name("kill")
 
 def get_config():
-    return {"seed": 1, "epochs": 4, "snapshot_epochs": 10}
+    return {"seed": 1, "epochs": 3, "snapshot_epochs": 10, "checkpoint_steps": 3}
 
 def smoke(config):
     pass
 
 class Points(EndlessBatches):
     def __len__(self):
-        return 6
+        return 20
 
     def batch(self, epoch, index):
         worker = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
-        if KILL.exists() and worker == 1 and (epoch, index) == (3, 2):
+        if KILL.exists() and worker == 1 and (epoch, index) == (1, 18):
             os.kill(os.getpid(), signal.SIGKILL)
         x = np.random.default_rng((epoch, index)).normal(size=(8, 4))
         return x.astype("float32"), x[:, :1].astype("float32")
@@ -296,7 +296,10 @@ def test_a_killed_worker_ends_the_other_and_both_go_on_together(tmp_path):
     assert "Traceback" not in survivor[1]
     log = (tmp_path / "killed/log.jsonl").read_text().splitlines()
     # The batches are made some steps ahead of the training.
-    assert 1 <= len(log) <= 3 and not (tmp_path / "killed/model.keras").exists()
+    assert len(log) == 1 and not (tmp_path / "killed/model.keras").exists()
+    with np.load(tmp_path / "killed" / checkpoint.FILE) as stored:
+        done = json.loads(stored["meta"].tobytes())["done"]
+    assert 20 < done < 40 and done % 3 == 0
     assert [end[0] for end in train("killed")] == [0, 0]
     whole, killed = (
         json.loads((tmp_path / name / "figures.json").read_text())["weights"]
@@ -309,7 +312,7 @@ def test_a_killed_worker_ends_the_other_and_both_go_on_together(tmp_path):
         f"--workdir={tmp_path / ('killed' if i == 0 else 'other')}"], 100)
     for code, error, _ in ends:
         assert code == 1
-        assert "received finished steps 24, 0" in error.splitlines()[-1]
+        assert "received finished steps 60, 0" in error.splitlines()[-1]
     assert not (tmp_path / "other").exists()
 
 
