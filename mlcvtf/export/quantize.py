@@ -42,7 +42,10 @@ NAMES = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, 
 
 
 def quantize(
-    content: bytes, precision: str, pictures: Iterable[np.ndarray] = ()
+    content: bytes,
+    precision: str,
+    pictures: Iterable[np.ndarray] = (),
+    keep_float: Iterable[str] = (),
 ) -> bytes:
     """Quantises the network of an exported LiteRT file, in all its signatures.
 
@@ -55,6 +58,7 @@ def quantize(
         precision: one of `PRECISIONS`.
         pictures: for "int8" uint8 `[height, width, 3]` RGB each, of the kind that the
             model is for, some dozens; of its input's size if that is fixed.
+        keep_float: names of layers of the network that stay float in "int8".
 
     Returns:
         The bytes of the file, with the signatures of the float one.
@@ -85,6 +89,13 @@ def quantize(
         operation = qtyping.TFLOperationName[name]
         if precision == "int8":
             work.add_static_config(f".*{NETWORK}.*", operation, 8, 8)
+            for layer in keep_float:
+                # Keras numbers layers that are called again: heatmap_1.
+                work.update_quantization_recipe(
+                    rf".*{NETWORK}[^;]*/{re.escape(layer)}(_\d+)?/.*",
+                    operation,
+                    algorithm_key="no_quantize",
+                )
         else:
             work.add_dynamic_config(f".*{NETWORK}.*", operation, 8)
     with _silence():
@@ -246,6 +257,9 @@ def _same_in_all_signatures(content, ranges):
             continue
         for names in zip(*(names for _, names in operations), strict=True):
             # One number each, in as many dimensions as its tensor has.
+            names = [name for name in names if ranges.get(name)]
+            if not names:
+                continue  # Nothing that it touches is in int8.
             low = min(float(ranges[name]["min"].min()) for name in names)
             high = max(float(ranges[name]["max"].max()) for name in names)
             for name in names:

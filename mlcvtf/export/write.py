@@ -3,6 +3,7 @@
 The folder appears whole or not at all.
 """
 
+import functools
 import hashlib
 import os
 import pathlib
@@ -51,7 +52,8 @@ def export(
         card: what the pipeline cannot know: labels, thresholds, licence, data,
             recipe, figures, and `calibration` of an embedder. For a detector
             `{"input": {"longest_side": 640}}` changes the largest picture, a
-            classifier needs `{"input": {"size": [height, width]}}`.
+            classifier needs `{"input": {"size": [height, width]}}`. "keep_float" lists
+            layers that int8 leaves out.
         pictures: uint8 `[height, width, 3]` each, for the parity report; by default
             `sample_pictures(task)`.
         formats: what to write beside the Keras file, of `FORMATS`.
@@ -96,7 +98,12 @@ def export(
                     keras_modules=signatures.keras_modules(model),
                     weights=_digest(model))
         frozen = signatures.endpoints(model, task, freeze=True, **options)
-        card |= _write_files(scratch, model, frozen, precisions, representative)
+        quantise = functools.partial(
+            quantize.quantize,
+            pictures=representative,
+            keep_float=card.get("keep_float", ()),
+        )
+        card |= _write_files(scratch, model, frozen, precisions, quantise)
         for name in set(FORMATS) - set(formats):
             _remove(scratch, name)
         cards.write(scratch, card)
@@ -200,7 +207,7 @@ def _in_float32(config):
     return config
 
 
-def _write_files(folder, model, endpoints, precisions, representative):
+def _write_files(folder, model, endpoints, precisions, quantise):
     """Writes the files of every runtime; returns what the card says about them."""
     model.save(folder / "model.keras")
     outputs = saved_model.write(folder / "saved_model", endpoints)
@@ -210,7 +217,7 @@ def _write_files(folder, model, endpoints, precisions, representative):
     (folder / "float32.tflite").write_bytes(full)
     for precision in precisions:
         if precision in quantize.PRECISIONS:
-            content = quantize.quantize(full, precision, representative)
+            content = quantise(full, precision)
             floats[precision] = quantize.float_operations(content)
         else:
             content = litert.convert(folder / "saved_model", list(endpoints), precision)

@@ -108,6 +108,23 @@ def test_the_network_is_in_int8_and_the_rest_is_not(quantised):
     assert {"TOPK_V2", "RESIZE_BILINEAR", "MINIMUM"} <= set(stayed)
 
 
+def test_layers_can_be_kept_float(quantised):
+    before, after = quantised("face_embedding", "int8")
+    assert "FULLY_CONNECTED" not in quantize.float_operations(after)
+    kept = quantize.quantize(
+        before, "int8", PICTURES["face_embedding"], keep_float=["features"]
+    )
+    assert quantize.float_operations(kept)["FULLY_CONNECTED"] == 2
+    assert "CONV_2D" not in quantize.float_operations(kept)
+    picture = tiny_models.spots(112, 112, 5, seed=100)
+    one, two, three = (
+        runners(c)["serving_default"](image=picture)["embedding"]
+        for c in (before, kept, after)
+    )
+    assert one @ two > 0.98
+    assert np.abs(two - three).max() > 1e-5
+
+
 def test_refused():
     content = (tiny_models.folder("face_embedding") / "float32.tflite").read_bytes()
     with pytest.raises(ValueError, match="precision is one of .* received 'float16'"):
