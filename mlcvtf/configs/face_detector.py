@@ -172,8 +172,8 @@ def finish(config, model, workdir):
     extra = {
         "labels": ["face"],
         "thresholds": {"score": threshold, "certain": certain},
-        # With all in int8 `apps/export --evaluate` found AP50 0.758, not 0.794, on WIDER
-        # mini; that it is these two heads was then seen on composed scenes.
+        # With all in int8 `apps/export --evaluate` found AP50 0.758, not 0.794, on
+        # WIDER mini; that it is these two heads was then seen on composed scenes.
         "keep_float": ["heatmap", "size"],
         "box": "upright box around the similarity of five landmarks: "
         "mlcvtf/embedding/alignment.py, face_box",
