@@ -1,9 +1,9 @@
 """The image classifier: a backbone, its last map averaged, and one dense layer.
 
-Lin, Chen, Yan, 2014, "Network in Network", arXiv:1312.4400, section 3.2 (global average
-pooling in place of dense layers); label smoothing as in Szegedy et al., 2016,
-"Rethinking the Inception Architecture for Computer Vision", arXiv:1512.00567, section 7.
-Every classification network of the field since then ends so.
+Lin, Chen, Yan, 2014, "Network in Network", arXiv:1312.4400, section 3.2 (the average
+over all places instead of dense layers); label smoothing by Szegedy et al., 2016,
+"Rethinking the Inception Architecture for Computer Vision", arXiv:1512.00567, section
+7. The classification networks of the field since then end so.
 """
 
 import keras
@@ -43,18 +43,17 @@ class ImageClassifier(keras.Model):
         for name, share in (("dropout", dropout), ("label_smoothing", label_smoothing)):
             if not 0 <= share < 1:
                 raise ValueError(f"{name} is 0 to below 1, received {share}")
-        if not isinstance(backbone.output, dict):
-            raise ValueError(
-                f"a backbone gives a dict of maps, received {backbone.output}"
-            )
+        maps = getattr(backbone, "output", None)
+        if not isinstance(maps, dict):
+            raise ValueError(f"a backbone gives a dict of maps, received {maps}")
         self.backbone, self.classes = backbone, classes
         self.dropout, self.label_smoothing = dropout, label_smoothing
         # "P10" comes after "P9", not after "P1".
-        self.level = max(backbone.output, key=lambda name: int(name[1:]))
+        self.level = max(maps, key=lambda name: int(name[1:]))
         self.pool = keras.layers.GlobalAveragePooling2D(dtype="float32")
         self.drop = keras.layers.Dropout(dropout, dtype="float32")
         self.head = keras.layers.Dense(classes, dtype="float32", name="logits")
-        self.head.build((None, backbone.output[self.level].shape[-1]))
+        self.head.build((None, maps[self.level].shape[-1]))
         self.accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy")
         self.built = True
 

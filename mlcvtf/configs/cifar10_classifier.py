@@ -27,7 +27,7 @@ def get_config():
         "data": "../shared/data",
         "seed": 0,
         "snapshot_epochs": 1000,
-        "epochs": 22,
+        "epochs": 12,
         "steps": 140,
         "batch_size": 64,
         "size": 64,

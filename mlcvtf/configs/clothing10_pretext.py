@@ -24,7 +24,7 @@ TURNS = 4
 def get_config():
     """Returns the recipe's settings."""
     return cifar10_classifier.get_config() | {
-        "epochs": 64,
+        "epochs": 36,
         "steps": 48,
         "label_smoothing": 0.0,
     }
