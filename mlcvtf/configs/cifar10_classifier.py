@@ -5,6 +5,9 @@ stretched to 64, where the network's stride of 32 leaves 2x2 places.
 
     apps/train --config=cifar10_classifier --workdir=work/cifar10_classifier
 
+Reached: accuracy 0.509 on cifar10_subset test after 107,520 pictures, a short training:
+about as long as that of `clothing10_pretext`, so that both can be compared.
+
 The pictures are a subset of CIFAR-10 (Krizhevsky, 2009) as JPEG, so the accuracy is not
 comparable with published ones.
 """
