@@ -211,8 +211,9 @@ def discriminative_rates(
         could change: give `optimizer` a schedule.
 
     Raises:
-        InputError: a factor is out of its range, the rate is neither a number nor a
-            schedule, `global_clipnorm` is set (it would be per group), or a variable
+        InputError: a factor is out of its range, the optimizer wraps others (Keras puts
+            loss scaling around the result by itself), its rate is neither a number nor
+            a schedule, `global_clipnorm` is set (it would be per group), or a variable
             outside of the backbone has the path of one within.
     """
     return _grouped(model, optimizer, factor, stage_factor, 0)
@@ -260,6 +261,11 @@ def _grouped(model, optimizer, factor, stage_factor, wait):
             f"{factor} and {stage_factor}"
         )
     config = optimizer.get_config()
+    if "learning_rate" not in config:
+        raise InputError(
+            "groups are made of an optimizer with a learning rate of its own, received "
+            f"{type(optimizer).__name__}"
+        )
     if config.get("global_clipnorm") is not None:
         raise InputError(
             "groups of variables are clipped by clipnorm or clipvalue, received "

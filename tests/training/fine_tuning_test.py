@@ -245,6 +245,8 @@ def test_scaled_rate_by_hand():
         ({"stage_factor": 0.0}, "stage_factor above 0, received 0.1 and 0.0"),
         ({"optimizer": keras.optimizers.SGD(0.1, global_clipnorm=1.0)},
          "by clipnorm or clipvalue, received global_clipnorm=1.0"),
+        ({"optimizer": keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1))},
+         "with a learning rate of its own, received LossScaleOptimizer"),
         ({"optimizer": keras.optimizers.SGD(constant)},
          "a number or a keras LearningRateSchedule, received function"),
     ],
