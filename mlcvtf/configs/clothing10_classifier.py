@@ -29,6 +29,7 @@ import numpy as np
 
 from mlcvtf.classification.classifier import ImageClassifier
 from mlcvtf.configs import cifar10_classifier
+from mlcvtf.data.tables import read_class_table
 from mlcvtf.errors import InputError
 from mlcvtf.training import fine_tuning
 
@@ -119,10 +120,8 @@ def data(config):
 def pictures(config, name: str, size: int) -> tuple:
     """Reads train or val, with the classes of train."""
     folder = f"{config.data}/clothing10"
-    train = cifar10_classifier.pictures(folder, "train", size)
-    if name == "train":
-        return train
-    return cifar10_classifier.pictures(folder, name, size, train[2])
+    train = read_class_table(f"{folder}/train.csv", f"{folder}/train.zip")
+    return cifar10_classifier.pictures(folder, name, size, train.names)
 
 
 def held_out(labels) -> np.ndarray:
