@@ -139,8 +139,8 @@ def fix_normalisation(model: keras.Model) -> None:
     """Puts all BatchNormalization into inference mode, in training too.
 
     They normalise with their moving statistics, which stay as they are, and so do gamma
-    and beta: in Keras `trainable = False` is both ("Transfer learning & fine-tuning",
-    keras.io/guides/transfer_learning). Detectors are fine-tuned so (He et al., 2016,
+    and beta: in Keras `trainable = False` is both (see "About setting
+    `layer.trainable = False`" in the docstring of BatchNormalization). Detectors are fine-tuned so (He et al., 2016,
     "Deep Residual Learning for Image Recognition", arXiv:1512.03385, appendix A): it
     saves memory, and a batch of few large pictures gives poor statistics. Where batches
     are large and pictures of another kind, statistics that adapt can be better: try
