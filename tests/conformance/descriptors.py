@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from mlcvtf.backbones.mobilenet_v2 import mobilenet_v2
+from mlcvtf.classification.classifier import ImageClassifier
 from mlcvtf.detection.centernet import CenterNet
 from mlcvtf.embedding.arcface import FaceEmbedder, face_backbone
 from mlcvtf.embedding.landmarks import SoftArgmax, landmark_network
@@ -134,6 +135,12 @@ MODELS = {
         landmark_network,
         lambda: landmark_network(face_backbone("tiny", size=32), width=8),
         pictures(32),
+    ),
+    "image_classifier": Model(
+        ImageClassifier,
+        lambda: ImageClassifier(pyramid(), 3, dropout=0.1, label_smoothing=0.1),
+        pictures(64),
+        lambda: np.array([2, 0], "int32"),
     ),
     "centernet": Model(
         CenterNet,

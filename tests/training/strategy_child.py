@@ -105,6 +105,13 @@ def decay(strategy):
     return fitted(strategy, lambda o: o.AdamW(0.01, weight_decay=0.1, epsilon=0.1))[1]
 
 
+def groups(strategy):
+    """Two optimizers for two groups of weights, as fine-tuning has them."""
+    return fitted(strategy, lambda o: o.MultiOptimizer(o.OptimizerMap(
+        o.AdamW(0.01, weight_decay=0.1, epsilon=0.1),
+        {".*conv2d/.*": o.SGD(0.05, momentum=0.9, clipnorm=0.5)})))[1]
+
+
 def accumulation(strategy):
     """The mean gradient of two steps, clipped."""
     return fitted(strategy, lambda o: o.SGD(

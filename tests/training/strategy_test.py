@@ -21,8 +21,9 @@ from tests.case import ROOT, child
 
 CHILD = "tests.training.strategy_child"
 # float32, full batches, no random layer: what equals one device.
-EXACT = ["everything", "moving_average", "clipping", "decay", "accumulation",
-         "scaled_accumulation", "overflow", "endless", "counted", "saved", "masked"]
+EXACT = ["everything", "moving_average", "clipping", "decay", "groups",
+         "accumulation", "scaled_accumulation", "overflow", "endless", "counted",
+         "saved", "masked"]
 CASES = [*EXACT, "half_precision", "odd"]
 # Their largest differences by rounding, and by batches that are not full.
 LOOSE = {"half_precision": 5e-3, "odd": 0.5}
