@@ -22,6 +22,7 @@ place of val (312 pictures, a standard error of 3 points). The settings were cho
 The pretext task has seen the held-out tenth too, without labels, and never val.
 """
 
+import json
 import pathlib
 
 import keras
@@ -35,6 +36,12 @@ from mlcvtf.training import fine_tuning
 
 INITS = ("scratch", "cifar10", "pretext")
 CLASSES = 10
+# Of the weights, by what they started from.
+TERMS = {
+    "scratch": "CC0, as the pictures",
+    "cifar10": "the backbone learned from CIFAR-10, whose customary use is research",
+    "pretext": "CC0, as the pictures",
+}
 # Every so many-th picture of a class is held out for tuning.
 HELD_OUT = 10
 
@@ -158,17 +165,41 @@ def rank(labels) -> np.ndarray:
 
 
 def finish(config, model, workdir):
-    """Measures the accuracy on val, or on the held-out tenth of train."""
+    """Measures on val, or on the held-out tenth of train; writes `card.json`."""
     if not config.data:
         return {"parameters": model.count_params()}
     name = "held-out tenth of train" if config.tune else "val"
-    images, labels, _ = pictures(config, "train" if config.tune else "val", config.size)
+    part_name = "train" if config.tune else "val"
+    images, labels, names = pictures(config, part_name, config.size)
     if config.tune:
         images, labels = images[held_out(labels)], labels[held_out(labels)]
     share = np.bincount(labels).max() / len(labels)
-    return {
-        "parameters": model.count_params(),
-        "training pictures": len(data(config).images),
+    figures = {
         f"accuracy, {name}": cifar10_classifier.accuracy(model, images, labels),
         f"share of the most frequent class, {name}": round(float(share), 4),
     }
+    card = {
+        "labels": list(names),
+        "thresholds": {},
+        "input": {"size": [config.size, config.size]},
+        "licence": TERMS[config.init],
+        "data": ["clothing10 train (CC0), Alexey Grigorev's clothing-dataset-small"],
+        "recipe": {
+            "config": "mlcvtf/configs/clothing10_classifier.py",
+            **config.to_dict(),
+        },
+        "figures": [
+            {
+                "figure": figure,
+                "value": value,
+                "command": f"apps/train --config=clothing10_classifier "
+                f"--config.init={config.init} --config.fraction={config.fraction}",
+            }
+            for figure, value in figures.items()
+        ],
+    }
+    (pathlib.Path(workdir) / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    return {
+        "parameters": model.count_params(),
+        "training pictures": len(data(config).images),
+    } | figures
