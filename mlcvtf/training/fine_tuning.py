@@ -140,11 +140,11 @@ def fix_normalisation(model: keras.Model) -> None:
 
     They normalise with their moving statistics, which stay as they are, and so do gamma
     and beta: in Keras `trainable = False` is both (see "About setting
-    `layer.trainable = False`" in the docstring of BatchNormalization). Detectors are fine-tuned so (He et al., 2016,
-    "Deep Residual Learning for Image Recognition", arXiv:1512.03385, appendix A): it
-    saves memory, and a batch of few large pictures gives poor statistics. Where batches
-    are large and pictures of another kind, statistics that adapt can be better: try
-    both.
+    `layer.trainable = False`" in the docstring of BatchNormalization). Detectors are
+    fine-tuned so (He et al., 2016, "Deep Residual Learning for Image Recognition",
+    arXiv:1512.03385, appendix A): it saves memory, and a batch of few large pictures
+    gives poor statistics. Where batches are large and pictures of another kind,
+    statistics that adapt can be better: try both.
 
     Args:
         model: any model; layers within layers are found as well.
