@@ -6,6 +6,8 @@ PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/installed.stamp
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/installed.stamp
+JAX := .venv-jax
+JAX_STAMP := $(JAX)/installed.stamp
 
 # Prints the first fitting Python; a venv needs ensurepip, which Debian splits off.
 FIND_PYTHON = for name in python3 python3.13 python3.12 python3.11 python; do \
@@ -15,7 +17,8 @@ FIND_PYTHON = for name in python3 python3.13 python3.12 python3.11 python; do \
 NO_PYTHON = needs Python 3.11 to 3.13 with its venv module (Debian: apt install \
 	python3-venv), found none on PATH
 
-.PHONY: help install demo test test-all lint wheel build-file peers clean
+.PHONY: help install demo test test-all lint wheel build-file peers jax test-jax \
+	clean
 
 help:
 	@echo 'make demo        names two people in a clip with the shipped models, under a minute'
@@ -25,6 +28,8 @@ help:
 	@echo 'make wheel       dist/*.whl, with the shipped models inside'
 	@echo 'make build-file  rewrites the lists of BUILD'
 	@echo 'make peers       .venv-peers, with OpenCV 4 and dlib for benchmarks/'
+	@echo 'make jax         .venv-jax, with JAX and without TensorFlow'
+	@echo 'make test-jax    the tests of training on JAX, in .venv-jax'
 	@echo 'make install     only .venv'
 
 install: $(STAMP)
@@ -80,6 +85,24 @@ $(PEERS_STAMP): pyproject.toml
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check \
 		-e '.[peers,coco]'
 	@touch $@
+
+jax: $(JAX_STAMP)
+
+# What pyproject.toml names, without TensorFlow and LiteRT: nothing here needs them.
+$(JAX_STAMP): pyproject.toml
+	@python=$$($(FIND_PYTHON)); \
+	[ -n "$$python" ] || { echo 'make: $(NO_PYTHON)' >&2; exit 1; }; \
+	"$$python" -m venv --clear $(JAX)
+	$(JAX)/bin/python -c 'import tomllib; names = tomllib.load(open("pyproject.toml", \
+	"rb"))["project"]["dependencies"]; print(*(n for n in names if not n.startswith( \
+	("tensorflow", "ai-edge"))), "jax", "grain", "pytest>=8", sep="\n")' >$(JAX)/names
+	$(JAX)/bin/python -m pip install --quiet --disable-pip-version-check -r $(JAX)/names
+	@touch $@
+
+test-jax: $(JAX_STAMP)
+	KERAS_BACKEND=jax $(JAX)/bin/python -m pytest -q -m 'slow or not slow' \
+		tests/training/jax_test.py tests/conformance/jax_test.py \
+		tests/conformance/repeat_test.py
 
 clean:
 	rm -rf build dist demo_output .pytest_cache .ruff_cache

@@ -53,9 +53,9 @@ CROSSINGS = {
     ("export", "video.predictor"),
     ("video", "export.signatures"),
 }
-# The one file that reaches behind Keras's public interface: it cures what Keras lacks
-# under tf.distribute and states the versions that it is for.
-BEHIND = {"mlcvtf/training/keras_distribution.py"}
+# The files that reach behind Keras's public interface: they cure what Keras lacks on
+# several devices and state the versions that they are for.
+BEHIND = {"mlcvtf/training/keras_distribution.py", "mlcvtf/training/jax_devices.py"}
 NO_TENSORFLOW = BLOCKS | {"backbones"} | TASK_NAMES
 HEAVY = {"numpy", "cv2", "tensorflow", "keras", "ml_collections", "PIL", "scipy",
          "matplotlib", "skimage", "numba", "ai_edge_litert"}

@@ -26,6 +26,7 @@ from keras import ops
 from mlcvtf.layers.decoder import pyramid_decoder
 from mlcvtf.losses.heatmap import HeatmapFocalLoss
 from mlcvtf.ops import heatmaps
+from mlcvtf.ops.replicas import sum_over_replicas
 
 STRIDE = 4
 # The share of centres among all cells at the start (focal loss, section 4.1).
@@ -236,7 +237,7 @@ class CenterNet(keras.Model):
         if self.regression == "huber":
             error = ops.where(error < 1, 0.5 * ops.square(error), error - 0.5)
         total = ops.sum(error * weight[..., None])
-        return total / ops.maximum(ops.sum(weight), 1.0)
+        return total / ops.maximum(sum_over_replicas(ops.sum(weight)), 1.0)
 
     def detect(self, images, max_detections: int = 100):
         """Finds objects.

@@ -19,6 +19,7 @@ import keras
 from keras import ops
 
 from mlcvtf.layers.margins import AdditiveAngularMargin
+from mlcvtf.ops.replicas import mean_over_replicas, sum_over_replicas
 
 # Channels of the stem, then (channels, residual blocks) of each stage, which halves
 # the side.
@@ -157,10 +158,11 @@ class FaceEmbedder(keras.Model):
             error = keras.losses.sparse_categorical_crossentropy(
                 ops.maximum(labels, 0), logits, from_logits=True
             )
-            error = ops.sum(error * labelled) / ops.maximum(ops.sum(labelled), 1.0)
+            count = sum_over_replicas(ops.sum(labelled))
+            error = ops.sum(error * labelled) / ops.maximum(count, 1.0)
             loss = loss + self.margin_weight * error
         if self.teacher_weight:
-            error = ops.mean(ops.square(features - y["teacher"]))
+            error = mean_over_replicas(ops.square(features - y["teacher"]))
             loss = loss + self.teacher_weight * error
         return loss
 

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from mlcvtf.ops.replicas import sum_over_replicas
+
 
 @keras.saving.register_keras_serializable(package="mlcvtf")
 class HeatmapFocalLoss(keras.losses.Loss):
@@ -10,7 +12,8 @@ class HeatmapFocalLoss(keras.losses.Loss):
 
     With target Y and prediction p it is, summed over cells and classes,
     `-(1 - p)^gamma ln p` where Y = 1 and `-(1 - Y)^beta p^gamma ln(1 - p)`
-    elsewhere. It is divided by the number of centres in the batch, at least 1.
+    elsewhere. It is divided by the number of centres in the batch (of all replicas that
+    train together, whose losses add up), at least 1.
 
     Args:
         gamma: exponent on the prediction's error.
@@ -42,7 +45,7 @@ class HeatmapFocalLoss(keras.losses.Loss):
             * ops.softplus(y_pred)
         )
         total = ops.sum(centre * at_centre + (1 - centre) * elsewhere)
-        return total / ops.maximum(ops.sum(centre), 1.0)
+        return total / ops.maximum(sum_over_replicas(ops.sum(centre)), 1.0)
 
     def get_config(self):
         return {"gamma": self.gamma, "beta": self.beta, "name": self.name}

@@ -143,6 +143,9 @@ class Checkpoints(keras.callbacks.Callback):
             InputError: it cannot be written; the one before stays.
         """
         now = time.monotonic()
+        if keras.backend.backend() == "jax":
+            # Within an epoch the variables are empty: a step is a pure function.
+            self.model.jax_state_sync()
         state = _state(self.model, within_epoch=self.done % self._steps)
         meta = {
             "done": self.done,

@@ -26,26 +26,32 @@ from mlcvtf.training.checkpoint import Checkpoints
 
 
 def make_strategy(name: str):
-    """Makes the strategy of a flag, on the TensorFlow backend alone.
+    """Makes the strategy of a flag, on the TensorFlow and the JAX backend.
 
     Args:
         name: one of `training.strategy.NAMES`.
 
     Returns:
-        A `tf.distribute.Strategy`; None on another backend, for one device.
+        A `tf.distribute.Strategy`; None on another backend, where models are built
+        and trained as on one device: JAX's distribution is set for the process.
 
     Raises:
         InputError: another backend was asked for several devices, or what
-            `training.strategy.create` refuses.
+            `training.strategy.create` or `training.jax_devices.create` refuses.
     """
-    if keras.backend.backend() == "tensorflow":
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
         from mlcvtf.training import strategy
 
         return strategy.create(name)
-    if name not in ("auto", "one_device"):
+    if backend == "jax":
+        from mlcvtf.training import jax_devices
+
+        jax_devices.create(name)
+    elif name not in ("auto", "one_device"):
         raise InputError(
-            "several devices train on the TensorFlow backend; received "
-            f"{name} with the backend {keras.backend.backend()}"
+            "several devices train on the TensorFlow and the JAX backend; received "
+            f"{name} with the backend {backend}"
         )
     return None
 

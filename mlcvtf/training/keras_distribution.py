@@ -11,10 +11,13 @@ one device alone. In the order of `CURES`:
 - gradients are summed over the replicas before anything looks at them: loss scaling
   tests the sum, so that all replicas skip a step or none does; clipping, accumulation
   and the overwriting by a moving average act on the sum as one device would;
+- the steps of an execution are calls, since a loop of TensorFlow cannot carry a
+  distributed batch;
 - what cannot work is refused in one line before the first step.
 """
 
 import functools
+import itertools
 
 import keras
 import tensorflow as tf
@@ -227,17 +230,36 @@ def _overwrite(optimizer, strategy):
     )
 
 
+def _make_function(original, model, step_function):
+    """Takes the steps of an execution one by one, as long as there are batches."""
+    function, steps = original(model, step_function), model.steps_per_execution
+    if model.distribute_strategy.num_replicas_in_sync == 1 or steps == 1:
+        return function
+
+    def execution(iterator):
+        def batches():
+            # A batch beyond the end would be an empty one, and a step.
+            for _ in range(steps):
+                batch = iterator.get_next_as_optional()
+                if not batch.has_value():
+                    return
+                yield batch.get_value()
+
+        found = batches()
+        first = next(found, None)
+        if first is None:
+            raise StopIteration
+        return function(itertools.chain([first], found))
+
+    return execution
+
+
 def _check_data(original, iterator, *args, **kwargs):
     """Refuses data and settings that Keras cannot run on several replicas."""
     original(iterator, *args, **kwargs)
     strategy = iterator._distribute_strategy
     if strategy.num_replicas_in_sync == 1:
         return
-    if iterator.steps_per_execution > 1:
-        raise InputError(
-            "several devices take one step per execution; received "
-            f"steps_per_execution={iterator.steps_per_execution}"
-        )
     if not iterator.steps_per_epoch and iterator.data_adapter.num_batches is None:
         raise InputError(
             "several devices need data of a known length, by steps_per_epoch (steps, "
@@ -303,6 +325,7 @@ CURES = (
     (keras.layers.BatchNormalization, "_moments", _moments),
     (keras.optimizers.LossScaleOptimizer, "_tf_apply", _scaled_apply),
     (tensorflow_optimizer.TFOptimizer, "_backend_apply_gradients", _apply),
+    (trainer.TensorFlowTrainer, "_make_function", _make_function),
     (trainer.TFEpochIterator, "__init__", _check_data),
     (trainer.TensorFlowTrainer, "fit", _fit),
 )

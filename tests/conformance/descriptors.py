@@ -209,8 +209,8 @@ def arrays(outputs):
     return keras.tree.map_structure(convert, outputs)
 
 
-def fit_step(name, model, eager=False):
-    """Fits one batch four times; returns the first loss and the last.
+def prepare(name, model, eager=False):
+    """Compiles a model; returns the inputs and targets of one batch.
 
     Args:
         name: of the descriptor.
@@ -231,6 +231,12 @@ def fit_step(name, model, eager=False):
         loss = keras.tree.map_structure(lambda _: "mse", outputs)
     model.compile(optimizer=keras.optimizers.Adam(1e-3), loss=loss, jit_compile=False,
                   run_eagerly=eager)
+    return inputs, targets
+
+
+def fit_step(name, model, eager=False):
+    """Fits one batch four times; returns the first loss and the last."""
+    inputs, targets = prepare(name, model, eager)
     history = model.fit(inputs, targets, batch_size=BATCH, epochs=4, shuffle=False,
                         verbose=0)
     return history.history["loss"][0], history.history["loss"][-1]

@@ -2,11 +2,12 @@
 
 `python -m tests.conformance.in_child mirrored NAME...` makes two virtual CPUs, which
 must happen before TensorFlow starts; with `fit`, and KERAS_BACKEND set to another
-backend, the models take some steps there.
+backend, the models take some steps there; `repeat` takes them again, on any backend.
 """
 
 import json
 import sys
+import tempfile
 
 import numpy as np
 
@@ -76,9 +77,84 @@ def fit(names):
         report(name, backend=keras.backend.backend(), losses=losses, finite=finite)
 
 
+def repeat(names):
+    """Trains models four steps twice, and a third time from a checkpoint.
+
+    The second training writes the checkpoint after two steps and goes on.
+    """
+    import keras
+
+    from tests.conformance import descriptors
+
+    for name in names:
+        backend = keras.backend.backend()
+        if not descriptors.build(name).trainable_variables:
+            report(name, backend=backend, moved=None, again=[], resumed=[])
+            continue
+        whole = ends(name, None)
+        with tempfile.TemporaryDirectory() as folder:
+            again, resumed = ends(name, folder), ends(name, folder)
+        report(
+            name,
+            backend=backend,
+            moved=any(not np.array_equal(*pair) for pair in whole.values()),
+            again=[k for k in whole if not equal(whole[k][1], again[k][1])],
+            resumed=[k for k in whole if not equal(whole[k][1], resumed[k][1])],
+        )
+
+
+def equal(one, other):
+    """Compares bit for bit."""
+    return one.dtype == other.dtype and one.tobytes() == other.tobytes()
+
+
+def ends(name, folder):
+    """Trains a model; returns {name: (at the start, at the end)} of all variables.
+
+    Args:
+        name: of the descriptor.
+        folder: for a checkpoint after two steps. One that is there is gone on from,
+            by a model with other weights. None: no checkpoint.
+    """
+    import keras
+
+    from mlcvtf.training.checkpoint import Checkpoints
+    from tests.conformance import descriptors
+
+    model = descriptors.build(name)
+    inputs, targets = descriptors.prepare(name, model)
+    start = values(model)
+    checkpoints = Checkpoints(folder, 1, {}) if folder else None
+    first = checkpoints.done if folder else 0
+    if first:
+        for variable in model.trainable_variables:
+            variable.assign(keras.ops.zeros_like(variable))
+    settings = {"batch_size": descriptors.BATCH, "shuffle": False, "verbose": 0}
+    if folder and not first:
+        model.fit(inputs, targets, epochs=2, callbacks=[checkpoints], **settings)
+        first, checkpoints = 2, None
+    model.fit(inputs, targets, initial_epoch=first, epochs=4,
+              callbacks=[checkpoints] if checkpoints else [], **settings)
+    if model.optimizer.iterations != 4:
+        raise ValueError(f"{model.optimizer.iterations} steps")
+    end = values(model)
+    return {key: (start.get(key, end[key] * 0), end[key]) for key in end}
+
+
+def values(model):
+    """Copies the variables of a model and its optimizer."""
+    import keras
+
+    return {
+        f"{part} {number}": np.array(keras.ops.convert_to_numpy(variable))
+        for part, owner in (("model", model), ("optimizer", model.optimizer))
+        for number, variable in enumerate(owner.variables)
+    }
+
+
 def report(name, **values):
     print(json.dumps({"name": name} | values, default=float), flush=True)
 
 
 if __name__ == "__main__":
-    {"mirrored": mirrored, "fit": fit}[sys.argv[1]](sys.argv[2:])
+    {"mirrored": mirrored, "fit": fit, "repeat": repeat}[sys.argv[1]](sys.argv[2:])

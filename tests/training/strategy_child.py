@@ -10,6 +10,8 @@ import sys
 
 import numpy as np
 
+from tests.training.own_losses import fitted_model, people, scenes
+
 BATCH, ROWS = 8, 32
 
 
@@ -62,6 +64,20 @@ def fitted(strategy, optimizer, normalise=True, **compiled):
     x, y = data()
     model.fit(x, y, batch_size=BATCH, epochs=2, shuffle=False, verbose=0)
     return model, state(model, strategy)
+
+
+def detector(strategy):
+    """CenterNet, whose losses are divided by the number of objects."""
+    with strategy.scope():
+        model, losses = fitted_model("centernet_landmarks", scenes(ROWS), BATCH)
+    return state(model, strategy) | losses
+
+
+def embedder(strategy):
+    """ArcFace over the labelled faces alone, and the distance to a teacher."""
+    with strategy.scope():
+        model, losses = fitted_model("face_embedder", people(ROWS), BATCH)
+    return state(model, strategy) | losses
 
 
 def everything(strategy):
@@ -186,6 +202,27 @@ def endless(strategy):
     return state(model, strategy)
 
 
+def executions(strategy):
+    """Three steps per execution, which do not divide an epoch of four."""
+    import keras
+
+    found = {}
+    for steps in (1, 3):
+        with strategy.scope():
+            model = classifier(keras.optimizers.SGD(0.1, momentum=0.9),
+                               steps_per_execution=steps)
+        history = model.fit(
+            *data(), batch_size=BATCH, epochs=2, shuffle=False, verbose=0,
+            validation_data=data(1), validation_batch_size=BATCH).history
+        found |= {f"{key} by {steps}": value for key, value in {
+            "weights": np.concatenate([w.ravel() for w in model.get_weights()]),
+            "iterations": np.int64(model.optimizer.iterations.numpy()),
+            "predicted": model.predict(data(2, 21)[0], batch_size=BATCH, verbose=0),
+            **{name: np.array(values) for name, values in history.items()},
+        }.items()}
+    return found
+
+
 def counted(strategy):
     """A filtered dataset whose length is said: steps and a metric are exact."""
     import keras
@@ -288,7 +325,6 @@ def refusals(strategy):
     )
     with strategy.scope():
         model = classifier(keras.optimizers.SGD(0.1))
-        several = classifier(keras.optimizers.SGD(0.1), steps_per_execution=2)
     outside = keras.optimizers.SGD(0.1)
     outer = keras.layers.Dense(1)
     outer.build((None, 2))
@@ -303,7 +339,6 @@ def refusals(strategy):
         "length": message(model.fit, unknown),
         "evaluated length": message(model.evaluate, unknown),
         "validation length": message(model.fit, dataset, validation_data=unknown),
-        "execution": message(several.fit, x, y, batch_size=BATCH),
         "off": message(model.fit, dataset.with_options(options)),
         "optimizer": message(mixed.fit, x, y, batch_size=BATCH),
         "layer": message(layered.fit, x[:, 0, 0], y),

@@ -18,25 +18,16 @@ import pytest
 from mlcvtf.errors import InputError
 from mlcvtf.training import checkpoint, strategy
 from tests.case import ROOT, child
+from tests.training.comparison import check_equal, check_moved, results
 
 CHILD = "tests.training.strategy_child"
 # float32, full batches, no random layer: what equals one device.
 EXACT = ["everything", "moving_average", "clipping", "decay", "groups",
          "accumulation", "scaled_accumulation", "overflow", "endless", "counted",
-         "saved", "masked"]
+         "saved", "masked", "detector", "embedder", "executions"]
 CASES = [*EXACT, "half_precision", "odd"]
 # Their largest differences by rounding, and by batches that are not full.
 LOOSE = {"half_precision": 5e-3, "odd": 0.5}
-
-
-def results(path):
-    """Reads {case: {name: array}}."""
-    cases = {}
-    with np.load(path) as file:
-        for key in file:
-            case, _, name = key.partition(": ")
-            cases.setdefault(case, {})[name] = file[key]
-    return cases
 
 
 def run_child(strategy, path, *cases):
@@ -55,26 +46,6 @@ def one_device(tmp_path_factory):
 def mirrored(tmp_path_factory):
     path = tmp_path_factory.mktemp("mirrored") / "out.npz"
     return run_child("mirrored", path, *CASES, "refusals")
-
-
-def check_equal(case, actual, expected, tolerance):
-    """Compares what two children computed, relative to the largest value."""
-    assert actual[case].keys() == expected[case].keys()
-    for name, one in expected[case].items():
-        if name == "file":
-            continue
-        one, other = one.astype("float64"), actual[case][name].astype("float64")
-        assert np.isfinite(one).all(), (case, name)
-        scale = max(1.0, np.abs(one).max())
-        np.testing.assert_allclose(other, one, rtol=0, atol=tolerance * scale,
-                                   err_msg=f"{case}: {name}")
-
-
-def check_moved(case, expected):
-    """An equality of weights that never moved would say nothing."""
-    for name in expected[case]:
-        if name.endswith("|kernel"):
-            assert np.abs(expected[case][name]).max() > 0.1
 
 
 @pytest.mark.parametrize("case", EXACT)
@@ -98,6 +69,12 @@ def check_figures(cases):
     # 32 rows in batches of 7.
     assert cases["odd"]["iterations"] == 5 and cases["odd"]["spread"] == 0
     assert all(np.isfinite(values).all() for values in cases["odd"].values())
+    # 8 steps, and the same whether one or three are taken at once.
+    executions = cases["executions"]
+    assert executions["iterations by 3"] == 8
+    for name in ("weights", "predicted", "val_loss"):
+        np.testing.assert_allclose(executions[f"{name} by 3"],
+                                   executions[f"{name} by 1"], rtol=0, atol=1e-6)
     # 4 steps of 8 rows: no phantom step in the count or in the metric.
     assert cases["counted"]["iterations"] == 4
     np.testing.assert_allclose(
@@ -114,7 +91,6 @@ REFUSED = {
     "length": "known length.*received data of unknown length",
     "evaluated length": "known length",
     "validation length": "known length",
-    "execution": "received steps_per_execution=2",
     "optimizer": "received the optimizer .*iteration from outside",
     "layer": "received the layer weight .*kernel from outside",
     "model": "received sequential.* built outside",
@@ -202,7 +178,7 @@ def two_workers(tmp_path_factory):
     ends = run_workers(
         folder,
         lambda i: ["-m", CHILD, "auto", folder / f"{i}.npz", *CASES, "refusals"],
-        400,
+        600,
     )
     for code, error, _ in ends:
         assert code == 0, error[-3000:]
