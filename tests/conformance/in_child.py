@@ -116,7 +116,6 @@ def ends(name, folder):
         folder: for a checkpoint after two steps. One that is there is gone on from,
             by a model with other weights. None: no checkpoint.
     """
-    import keras
 
     from mlcvtf.training.checkpoint import Checkpoints
     from tests.conformance import descriptors
@@ -128,7 +127,7 @@ def ends(name, folder):
     first = checkpoints.done if folder else 0
     if first:
         for variable in model.trainable_variables:
-            variable.assign(keras.ops.zeros_like(variable))
+            variable.assign(np.zeros(variable.shape))
     settings = {"batch_size": descriptors.BATCH, "shuffle": False, "verbose": 0}
     if folder and not first:
         model.fit(inputs, targets, epochs=2, callbacks=[checkpoints], **settings)

@@ -105,12 +105,12 @@ def settings():
 
 def detector():
     """Losses that count objects, which the devices hold in unequal numbers."""
-    return weights(*fitted_model("centernet_landmarks", scenes(ROWS), BATCH))
+    return weights(*fitted_model("centernet_landmarks", 1e-2, scenes(ROWS), BATCH))
 
 
 def embedder():
     """A loss over the labelled faces alone."""
-    return weights(*fitted_model("face_embedder", people(ROWS), BATCH))
+    return weights(*fitted_model("face_embedder", 1e-3, people(ROWS), BATCH))
 
 
 def grain():

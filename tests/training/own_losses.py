@@ -28,7 +28,7 @@ def people(rows):
     return faces, {"identity": identity, "teacher": teacher}
 
 
-def fitted_model(name, dataset, batch_size):
+def fitted_model(name, rate, dataset, batch_size):
     """Fits a model of the conformance suites two epochs; returns it and its losses.
 
     By SGD, since Adam would hide a loss that is a multiple of what it should be.
@@ -38,7 +38,7 @@ def fitted_model(name, dataset, batch_size):
     from tests.conformance import descriptors
 
     model = descriptors.build(name)
-    model.compile(keras.optimizers.SGD(1e-3, momentum=0.9))
+    model.compile(keras.optimizers.SGD(rate, momentum=0.9))
     x, y = dataset
     history = model.fit(x, y, batch_size=batch_size, epochs=2, shuffle=False, verbose=0)
     return model, {"losses": np.array(history.history["loss"])}

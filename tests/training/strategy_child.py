@@ -69,14 +69,14 @@ def fitted(strategy, optimizer, normalise=True, **compiled):
 def detector(strategy):
     """CenterNet, whose losses are divided by the number of objects."""
     with strategy.scope():
-        model, losses = fitted_model("centernet_landmarks", scenes(ROWS), BATCH)
+        model, losses = fitted_model("centernet_landmarks", 1e-2, scenes(ROWS), BATCH)
     return state(model, strategy) | losses
 
 
 def embedder(strategy):
     """ArcFace over the labelled faces alone, and the distance to a teacher."""
     with strategy.scope():
-        model, losses = fitted_model("face_embedder", people(ROWS), BATCH)
+        model, losses = fitted_model("face_embedder", 1e-3, people(ROWS), BATCH)
     return state(model, strategy) | losses
 
 
