@@ -51,6 +51,7 @@ CROSSINGS = {
     ("data", "video.pictures"),
     # Parity is measured on what the apps run, and the apps read the same contract.
     ("export", "video.predictor"),
+    ("export", "video.track"),
     ("video", "export.signatures"),
 }
 # The files that reach behind Keras's public interface: they cure what Keras lacks on

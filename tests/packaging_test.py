@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 CORE = {"tensorflow", "keras", "ai-edge-litert", "numpy", "scipy",
         "opencv-python-headless", "absl-py", "ml-collections", "pillow", "matplotlib",
         "scikit-image", "tqdm", "numba"}
-EXTRAS = {"gui", "train", "jax", "coco", "hub", "peers", "dev"}
+EXTRAS = {"gui", "train", "jax", "coco", "hub", "peers", "dev", "quantize"}
 
 
 def normalised(requirement):

@@ -15,7 +15,7 @@ import sys
 
 from absl import flags
 
-from mlcvtf.commands import command
+from mlcvtf.commands import command, video_app
 from mlcvtf.errors import InputError
 
 FLAGS = flags.FlagValues()
@@ -29,7 +29,7 @@ flags.DEFINE_string(
     "models", None, "Folder with the models face_detector and face_embedder; the "
     "shipped ones by default.", flag_values=FLAGS)
 flags.DEFINE_enum(
-    "runtime", "auto", ("auto", "saved_model", "litert"), "What runs the models; auto "
+    "runtime", "auto", video_app.RUNTIMES, "What runs the models; auto "
     "takes LiteRT where the model has a .tflite file.", flag_values=FLAGS)
 flags.DEFINE_string(
     "roc", None, "Picture (.png, .svg or .pdf) to draw the curve of true against false "

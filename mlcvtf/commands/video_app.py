@@ -15,7 +15,7 @@ from absl import flags
 if TYPE_CHECKING:
     from mlcvtf.video import loop
 
-RUNTIMES = ("auto", "saved_model", "litert")
+RUNTIMES = ("auto", "litert", "litert_float16", "litert_int8", "saved_model")
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:

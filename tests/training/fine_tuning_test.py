@@ -317,9 +317,9 @@ def recipe(killed_at=None):
             "weights": [w.tolist() for w in model.get_weights()]})
 
 
-def test_a_killed_fine_tuning_ends_as_the_undisturbed_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(fit, "SAVE_MINUTES", 0.0)
-    config = config_dict.ConfigDict({"seed": 1, "epochs": 2, "snapshot_epochs": 9})
+def test_a_killed_fine_tuning_ends_as_the_undisturbed_one(tmp_path):
+    config = config_dict.ConfigDict({"seed": 1, "epochs": 2, "snapshot_epochs": 9,
+                                     "checkpoint_minutes": 0.0})
     whole = fit.run(recipe(), config, tmp_path / "whole")
     for killed_at in ((0, 2), (1, 1)):
         with pytest.raises(Exception, match="killed"):
