@@ -112,6 +112,9 @@ class Checkpoints(keras.callbacks.Callback):
             return  # The steps of batches that were made already; nobody keeps them.
         # The first epoch after a resume counts its batches from where it goes on.
         self.done = self._first + batch + 1
+        if self.done % self._steps == 0:
+            # The epoch's log and validation come first: `on_epoch_end` saves.
+            return
         if self._stop is not None:
             self.save()
             self._dataset.ended = True
@@ -121,8 +124,11 @@ class Checkpoints(keras.callbacks.Callback):
             self.save()
 
     def on_epoch_end(self, epoch, logs=None):
-        if not self._ending():
-            self.save()
+        if self._ending():
+            return
+        self.save()
+        if self._stop is not None:
+            self._dataset.ended = True
 
     def _ending(self):
         return self._dataset is not None and self._dataset.ended

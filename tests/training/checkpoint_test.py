@@ -179,7 +179,8 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, every_step, monkeypat
         "log.jsonl",
     ]
     found = checkpoint.Checkpoints(tmp_path, STEPS, IDENTITY)
-    assert found.done == 4
+    # Every step wrote one, the last of an epoch at its end.
+    assert found.done == 5
 
 
 def test_states_of_half_precision_come_back(tmp_path):
@@ -218,6 +219,43 @@ def written(tmp_path):
         return checkpoint.Checkpoints(tmp_path, 1, {}, arithmetic=arithmetic)
 
     return write, read
+
+
+def stepped(folder, stream):
+    """Returns checkpoints after every step, at the end of the last step but one."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("adam", loss="mse")
+    model.fit(*stream.batch(0, 0), verbose=0)
+    made = checkpoint.Checkpoints(folder, STEPS, {}, every_steps=1, dataset=stream)
+    made.set_model(model)
+    made.on_epoch_begin(0)
+    for step in range(STEPS - 1):
+        made.on_train_batch_end(step)
+    return made
+
+
+def test_the_last_step_of_an_epoch_is_saved_with_the_epoch(tmp_path):
+    # Between them are validation, the log's line and early stopping: a checkpoint that
+    # had the step without them would lose the epoch.
+    made = stepped(tmp_path, Points())
+    made.on_train_batch_end(STEPS - 1)
+    assert checkpoint.Checkpoints(tmp_path, STEPS, {}).done == STEPS - 1
+    made.on_epoch_end(0)
+    assert checkpoint.Checkpoints(tmp_path, STEPS, {}).done == STEPS
+
+
+def test_a_signal_in_the_last_step_of_an_epoch_waits_for_its_end(tmp_path):
+    stream = Points()
+    made = stepped(tmp_path, stream)
+    with made.signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+        made.on_train_batch_end(STEPS - 1)
+        assert not stream.ended
+        made.on_epoch_end(0)
+    assert stream.ended
+    with pytest.raises(KeyboardInterrupt, match=f"SIGTERM after step {STEPS}"):
+        made.raise_if_stopped()
+    assert checkpoint.Checkpoints(tmp_path, STEPS, {}).done == STEPS
 
 
 def test_other_threads_are_told(written, capsys):
