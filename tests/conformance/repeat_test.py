@@ -14,14 +14,13 @@ from tests.conformance.descriptors import MODELS
 # A layer and a model with a loss of its own.
 QUICK = ["inverted_residual", "centernet_landmarks"]
 BACKENDS = [
-    "tensorflow",
     pytest.param(
-        "jax",
+        name,
         marks=pytest.mark.skipif(
-            importlib.util.find_spec("jax") is None,
-            reason="JAX is not installed (pip install 'mlcvtf[jax]')",
+            importlib.util.find_spec(name) is None, reason=f"{name} is not installed"
         ),
-    ),
+    )
+    for name in ("tensorflow", "jax")
 ]
 
 

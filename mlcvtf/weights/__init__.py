@@ -1,0 +1,1 @@
+"""Weights of published checkpoints, carried into the networks of this package."""
