@@ -29,11 +29,11 @@ LISTED = 5
 
 
 class Rule(NamedTuple):
-    r"""Where arrays whose names fit a pattern go.
+    """Where arrays whose names fit a pattern go.
 
     Attributes:
         pattern: regular expression that a source's name matches in full.
-        target: path of the variable, as `re.Match.expand` fills it: "\g<1>/kernel".
+        target: path of the variable, as `re.Match.expand` fills it.
         layout: key of `LAYOUTS`.
     """
 
