@@ -1,0 +1,1 @@
+"""Viola-Jones: boosted cascades of Haar features, trained, read, written and run."""

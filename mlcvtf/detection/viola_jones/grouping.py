@@ -1,0 +1,66 @@
+"""Groups of windows that are one object, by OpenCV's rule."""
+
+import numpy as np
+from scipy.sparse import csgraph
+
+# Share of the sides by which windows of one object may differ.
+EPSILON = 0.2
+
+
+def group(windows, min_neighbors: int, epsilon: float = EPSILON):
+    """Averages windows that are alike and drops small groups.
+
+    Two windows are alike where each edge differs by at most `epsilon` times the mean
+    of the smaller width and the smaller height; a group is what chains of such pairs
+    connect. A group within a larger one that has more windows is dropped as well. The
+    rule of OpenCV's `groupRectangles`.
+
+    Args:
+        windows: int32 `[n, 4]` x, y, width, height.
+        min_neighbors: a group has more windows than this, at least 1.
+        epsilon: see above.
+
+    Returns:
+        int32 `[m, 4]`, in the order of each group's first window; int32 `[m]`, how
+        many windows it has.
+
+    Raises:
+        ValueError: `min_neighbors` is below 1.
+    """
+    windows = np.asarray(windows, np.int32).reshape(-1, 4)
+    if min_neighbors < 1:
+        raise ValueError(f"min_neighbors is at least 1, received {min_neighbors}")
+    if not len(windows):
+        return windows, np.zeros(0, np.int32)
+    labels = _label(windows, epsilon)
+    counts = np.bincount(labels).astype(np.int32)
+    sums = np.stack([np.bincount(labels, side) for side in windows.T], axis=1)
+    share = np.float32(1) / counts.astype(np.float32)
+    means = np.rint(sums.astype(np.float32) * share[:, None]).astype(np.int32)
+    large = counts > min_neighbors
+    means, counts = means[large], counts[large]
+    keep = ~_inside(means, counts, epsilon)
+    return means[keep], counts[keep]
+
+
+def _inside(boxes, counts, epsilon):
+    """Says which groups lie in another that counts more."""
+    slack = np.rint(boxes[:, 2:] * epsilon).astype(np.int32)
+    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    within = (low[:, None] >= (low - slack)[None]).all(2)
+    within &= (high[:, None] <= (high + slack)[None]).all(2)
+    np.fill_diagonal(within, False)
+    more = counts[None] > np.maximum(3, counts)[:, None]
+    return (within & (more | (counts < 3)[:, None])).any(1)
+
+
+def _label(windows, epsilon):
+    """Numbers the connected groups of alike windows, by their first window."""
+    low, size = windows[:, :2], windows[:, 2:]
+    high = low + size
+    delta = np.minimum(size[:, None], size[None]).sum(2) * (epsilon * 0.5)
+    alike = (np.abs(low[:, None] - low[None]) <= delta[..., None]).all(2)
+    alike &= (np.abs(high[:, None] - high[None]) <= delta[..., None]).all(2)
+    _, labels = csgraph.connected_components(alike, directed=False)
+    _, first, labels = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[labels]
