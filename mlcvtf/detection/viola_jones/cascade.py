@@ -15,8 +15,6 @@ from mlcvtf.detection.viola_jones import grouping, pyramid, scan
 
 # A tree's answer is looked up by the bits of all its comparisons.
 MOST_NODES = 8
-# OpenCV lowers every threshold of a stage by this.
-STAGE_SLACK = np.float32(1e-5)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,7 +30,7 @@ class Cascade:
         tilted: bool `[features]`.
         stage_trees: int32 `[stages]`, number of trees of each stage.
         stage_thresholds: float32 `[stages]`; a window passes where the sum over the
-            stage's trees is at least this (less `STAGE_SLACK`).
+            stage's trees is at least this, less 1e-5.
         tree_nodes: int32 `[trees]`, number of nodes of each tree, 1 for a stump.
         features: int32 `[nodes]`, the feature that a node compares.
         thresholds: float32 `[nodes]`; below it the left child follows. Feature values
@@ -60,6 +58,9 @@ class Cascade:
     def __post_init__(self):
         _check(self)
         object.__setattr__(self, "tables", _tables(self))
+        object.__setattr__(self, "best", _best(self))
+        pairs = scan.corner_pairs(self.rectangles, self.weights, self.tilted)
+        object.__setattr__(self, "pairs", pairs)
 
     def detect(
         self,
@@ -181,3 +182,17 @@ def _tables(cascade):
             tables[tree, bits] = leaves[-node]
         first += count
     return tables
+
+
+def _best(cascade):
+    """Returns the sum of the largest votes after each tree in its stage, `[trees]`."""
+    first, best = 0, []
+    for tree, count in enumerate(cascade.tree_nodes):
+        best.append(cascade.leaves[first + tree : first + tree + count + 1].max())
+        first += count
+    rest, end = np.zeros(len(best)), 0
+    for count in cascade.stage_trees:
+        votes = np.array(best[end : end + count], np.float64)
+        rest[end : end + count] = votes[::-1].cumsum()[::-1] - votes
+        end += count
+    return rest
