@@ -58,7 +58,6 @@ class Cascade:
     def __post_init__(self):
         _check(self)
         object.__setattr__(self, "tables", _tables(self))
-        object.__setattr__(self, "best", _best(self))
         pairs = scan.corner_pairs(self.rectangles, self.weights, self.tilted)
         object.__setattr__(self, "pairs", pairs)
 
@@ -182,17 +181,3 @@ def _tables(cascade):
             tables[tree, bits] = leaves[-node]
         first += count
     return tables
-
-
-def _best(cascade):
-    """Returns the sum of the largest votes after each tree in its stage, `[trees]`."""
-    first, best = 0, []
-    for tree, count in enumerate(cascade.tree_nodes):
-        best.append(cascade.leaves[first + tree : first + tree + count + 1].max())
-        first += count
-    rest, end = np.zeros(len(best)), 0
-    for count in cascade.stage_trees:
-        votes = np.array(best[end : end + count], np.float64)
-        rest[end : end + count] = votes[::-1].cumsum()[::-1] - votes
-        end += count
-    return rest

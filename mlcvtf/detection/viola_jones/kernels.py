@@ -1,25 +1,25 @@
 """The loops of the scan, compiled by numba.
 
 Arithmetic follows OpenCV 4 to the bit: integers of 32 bits, features in float32, votes
-added in float64. Where a feature's weights are whole numbers and its sums stay below
-2^24, float32 is exact, and the sum over its different corners in integers, which needs
-fewer look-ups than one over rectangles, is the same number.
+added in float64. A feature whose weights are whole numbers and whose sums float32 holds
+exactly is computed in integers, as differences of corners: the result is the same.
 
-Offsets are unsigned, since numba looks for negative ones otherwise. Loops that look up
-scattered places write to a list, and loops over lists do the arithmetic, which the
-compiler turns into vector instructions when nothing else is in them.
+A stage sees its windows in two forms. Where several of `LANES` neighbours are left, it
+runs over all of them, dead ones included, since neighbours in memory are read by one
+instruction; single windows are listed and each corner is looked up by itself. Offsets
+are unsigned, since numba looks for negative ones otherwise.
 """
 
 import numpy as np
 from numba import njit
 
-# Share of the windows from which on a stage runs over whole rows, which costs a sixth
-# per window of what the look-up of a listed one does.
-DENSE = 2.0
-# Trees between looks for windows that can no longer pass.
-PRUNE = 1000
-# More than float64 rounds in a sum of votes.
-SLACK = 1e-6
+# Windows of a block.
+LANES = 16
+# Windows left from which on a block costs less than listing them.
+DENSE = 4
+# Stages that run over one piece of a level after the other, whose lists stay in the
+# cache; then so few windows are left that those of all pieces are listed together.
+EARLY = 3
 
 compiled = njit(cache=True, nogil=True, error_model="numpy")
 
@@ -46,44 +46,100 @@ def _norms(sums, squares, base, corners, area, norms):
 
 
 @compiled
-def _row_pairs(image, base, corners, weights, whole):
-    """Adds two weighted differences to whole numbers, for all windows of a row."""
-    a = image[base + corners[0, 0] :]
-    b = image[base + corners[0, 1] :]
-    c = image[base + corners[1, 0] :]
-    d = image[base + corners[1, 1] :]
-    u, v = weights[0], weights[1]
-    for i in range(len(whole)):
-        whole[i] = np.int32(whole[i] + u * (a[i] - b[i]) + v * (c[i] - d[i]))
+def _block_three(image, places, corners, weights, values):
+    a, b = corners[0, 0], corners[0, 1]
+    c, d = corners[1, 0], corners[1, 1]
+    e, f = corners[2, 0], corners[2, 1]
+    u, v, w = weights[0], weights[1], weights[2]
+    for i in range(len(places)):
+        place, first = places[i], np.uint64(i * LANES)
+        for k in range(np.uint64(LANES)):
+            p = place + k
+            values[first + k] = np.float32(
+                np.int32(
+                    u * (image[p + a] - image[p + b])
+                    + v * (image[p + c] - image[p + d])
+                    + w * (image[p + e] - image[p + f])
+                )
+            )
 
 
 @compiled
-def _row_rectangle(image, base, corners, weight, values):
-    """Adds weight times the sum over one rectangle, for all windows of a row."""
-    a = image[base + corners[0] :]
-    b = image[base + corners[1] :]
-    c = image[base + corners[2] :]
-    d = image[base + corners[3] :]
-    for i in range(len(values)):
-        values[i] += weight * np.float32(np.int32(a[i] - b[i] - c[i] + d[i]))
+def _block_four(image, places, corners, weights, values):
+    a, b = corners[0, 0], corners[0, 1]
+    c, d = corners[1, 0], corners[1, 1]
+    e, f = corners[2, 0], corners[2, 1]
+    g, h = corners[3, 0], corners[3, 1]
+    u, v, w, x = weights[0], weights[1], weights[2], weights[3]
+    for i in range(len(places)):
+        place, first = places[i], np.uint64(i * LANES)
+        for k in range(np.uint64(LANES)):
+            p = place + k
+            values[first + k] = np.float32(
+                np.int32(
+                    u * (image[p + a] - image[p + b])
+                    + v * (image[p + c] - image[p + d])
+                    + w * (image[p + e] - image[p + f])
+                    + x * (image[p + g] - image[p + h])
+                )
+            )
 
 
 @compiled
-def _row_values(image, base, node, plan, whole, values):
-    """Computes a node's feature for all windows of a row."""
+def _block_six(image, places, corners, weights, values):
+    a, b = corners[0, 0], corners[0, 1]
+    c, d = corners[1, 0], corners[1, 1]
+    e, f = corners[2, 0], corners[2, 1]
+    g, h = corners[3, 0], corners[3, 1]
+    j, m = corners[4, 0], corners[4, 1]
+    n, o = corners[5, 0], corners[5, 1]
+    u, v, w, x = weights[0], weights[1], weights[2], weights[3]
+    y, z = weights[4], weights[5]
+    for i in range(len(places)):
+        place, first = places[i], np.uint64(i * LANES)
+        for k in range(np.uint64(LANES)):
+            p = place + k
+            values[first + k] = np.float32(
+                np.int32(
+                    u * (image[p + a] - image[p + b])
+                    + v * (image[p + c] - image[p + d])
+                    + w * (image[p + e] - image[p + f])
+                    + x * (image[p + g] - image[p + h])
+                    + y * (image[p + j] - image[p + m])
+                    + z * (image[p + n] - image[p + o])
+                )
+            )
+
+
+@compiled
+def _block_rectangle(image, places, corners, weight, values):
+    a, b, c, d = corners[0], corners[1], corners[2], corners[3]
+    for i in range(len(places)):
+        place, first = places[i], np.uint64(i * LANES)
+        for k in range(np.uint64(LANES)):
+            p = place + k
+            values[first + k] += weight * np.float32(
+                np.int32(image[p + a] - image[p + b] - image[p + c] + image[p + d])
+            )
+
+
+@compiled
+def _block_values(image, places, node, plan, values):
+    """Computes a node's feature for blocks of windows, given by their first."""
     counts, corners, weights, rectangles, rectangle_weights = plan
-    if counts[node]:
-        whole[:] = 0
-        _row_pairs(image, base, corners[node, :2], weights[node, :2], whole)
-        _row_pairs(image, base, corners[node, 2:], weights[node, 2:], whole)
-        for i in range(len(values)):
-            values[i] = np.float32(whole[i])
-        return
-    values[:] = np.float32(0.0)
-    for k in range(3):
-        weight = rectangle_weights[node, k]
-        if weight != 0:
-            _row_rectangle(image, base, rectangles[node, k], weight, values)
+    count = counts[node]
+    if count == 3:
+        _block_three(image, places, corners[node], weights[node], values)
+    elif count == 4:
+        _block_four(image, places, corners[node], weights[node], values)
+    elif count == 6:
+        _block_six(image, places, corners[node], weights[node], values)
+    else:
+        values[:] = np.float32(0.0)
+        for k in range(3):
+            weight = rectangle_weights[node, k]
+            if weight != 0:
+                _block_rectangle(image, places, rectangles[node, k], weight, values)
 
 
 @compiled
@@ -123,6 +179,30 @@ def _list_four(image, places, corners, weights, values):
 
 
 @compiled
+def _list_six(image, places, corners, weights, values):
+    a, b = corners[0, 0], corners[0, 1]
+    c, d = corners[1, 0], corners[1, 1]
+    e, f = corners[2, 0], corners[2, 1]
+    g, h = corners[3, 0], corners[3, 1]
+    j, m = corners[4, 0], corners[4, 1]
+    n, o = corners[5, 0], corners[5, 1]
+    u, v, w, x = weights[0], weights[1], weights[2], weights[3]
+    y, z = weights[4], weights[5]
+    for i in range(len(places)):
+        p = places[i]
+        values[i] = np.float32(
+            np.int32(
+                u * (image[p + a] - image[p + b])
+                + v * (image[p + c] - image[p + d])
+                + w * (image[p + e] - image[p + f])
+                + x * (image[p + g] - image[p + h])
+                + y * (image[p + j] - image[p + m])
+                + z * (image[p + n] - image[p + o])
+            )
+        )
+
+
+@compiled
 def _list_rectangle(image, places, corners, weight, values):
     a, b, c, d = corners[0], corners[1], corners[2], corners[3]
     for i in range(len(places)):
@@ -137,16 +217,18 @@ def _list_values(image, places, node, plan, values):
     """Computes a node's feature for a list of windows."""
     counts, corners, weights, rectangles, rectangle_weights = plan
     count = counts[node]
-    if count == 0:
+    if count == 3:
+        _list_three(image, places, corners[node], weights[node], values)
+    elif count == 4:
+        _list_four(image, places, corners[node], weights[node], values)
+    elif count == 6:
+        _list_six(image, places, corners[node], weights[node], values)
+    else:
         values[:] = np.float32(0.0)
         for k in range(3):
             weight = rectangle_weights[node, k]
             if weight != 0:
                 _list_rectangle(image, places, rectangles[node, k], weight, values)
-    elif count == 3:
-        _list_three(image, places, corners[node], weights[node], values)
-    else:
-        _list_four(image, places, corners[node], weights[node], values)
 
 
 @compiled
@@ -169,19 +251,34 @@ def _vote_tree(bits, table, totals):
 
 
 @compiled
-def _row_stage(images, base, stage, plan, nodes, stages, norms, work, totals):
-    """Sums a stage's votes for all windows of a row."""
+def _stage(images, stage, plan, nodes, stages, windows, blocks):
+    """Sums a stage's votes for windows that are in blocks, or listed.
+
+    Args:
+        images: see `run`.
+        stage: number of the stage.
+        plan: see `run`.
+        nodes: see `run`.
+        stages: see `run`.
+        windows: places, norms, and totals that are set; of blocks the places are
+            those of their first windows.
+        blocks: whether they are in blocks.
+    """
     sums, _, tilted = images
     is_tilted, thresholds = nodes
-    stage_trees, _, tree_nodes, tables, _ = stages
-    values, whole, bits = work
+    stage_trees, _, tree_nodes, tables = stages
+    places, norms, totals, values, bits = windows
     totals[:] = 0.0
     for tree in range(stage_trees[stage], stage_trees[stage + 1]):
         begin, end = tree_nodes[tree], tree_nodes[tree + 1]
-        bits[:] = 0
+        if end - begin > 1:
+            bits[:] = 0
         for node in range(begin, end):
             image = tilted if is_tilted[node] else sums
-            _row_values(image, base, node, plan, whole, values)
+            if blocks:
+                _block_values(image, places, node, plan, values)
+            else:
+                _list_values(image, places, node, plan, values)
             if end - begin > 1:
                 _compare(values, norms, thresholds[node], node - begin, bits)
         if end - begin > 1:
@@ -192,133 +289,169 @@ def _row_stage(images, base, stage, plan, nodes, stages, norms, work, totals):
 
 
 @compiled
-def _choose(totals, norms, threshold, base, first, lists):
-    """Lists a row's windows that pass the first stage; returns how many.
+def _choose(totals, norms, columns, threshold, place, left, lists):
+    """Lists a row's windows that pass the first stage; returns how many are listed.
 
     After one that the stage turns down OpenCV skips the next.
     """
-    places, listed, sums, numbers = lists
-    i = left = 0
-    while i < len(totals):
-        if norms[i] < 0:
-            i += 1
-        elif totals[i] < threshold:
-            i += 2
-        else:
-            places[left] = base + np.uint64(i)
-            listed[left], sums[left], numbers[left] = norms[i], totals[i], first + i
-            left += 1
-            i += 1
+    places, listed, sums = lists
+    skipped = False
+    for i in range(columns):
+        seen = (norms[i] >= 0) & (not skipped)
+        low = totals[i] < threshold
+        places[left], listed[left] = place + np.uint64(i), norms[i]
+        sums[left] = totals[i]
+        # Without a branch, which would be guessed wrong for every other window.
+        left += seen & (not low)
+        skipped = seen & low
     return left
 
 
 @compiled
-def _keep(lists, left, threshold):
-    """Shortens the lists to sums of at least a threshold; returns their length."""
-    places, norms, totals, numbers = lists
-    kept = 0
-    for i in range(left):
-        places[kept], norms[kept] = places[i], norms[i]
-        totals[kept], numbers[kept] = totals[i], numbers[i]
-        kept += not totals[i] < threshold
-    return kept
+def _divide(places, norms, slots, blocks, singles):
+    """Puts windows that are left into blocks and lists; returns both lengths.
 
-
-@compiled
-def _list_stage(images, stage, plan, nodes, stages, lists, left, work):
-    """Sums a stage's votes for listed windows; returns how many pass.
-
-    A window that could not pass with the best votes of all trees to come leaves early.
+    Args:
+        places: of the windows, rising.
+        norms: of the windows.
+        slots: is set to a window's place in the blocks' arrays; or, as -1 - i, in
+            those of the list.
+        blocks: places and norms, which are set.
+        singles: the same.
     """
-    sums, _, tilted = images
-    is_tilted, thresholds = nodes
-    stage_trees, stage_thresholds, tree_nodes, tables, best = stages
-    places, norms, totals, _ = lists
-    values, bits = work
-    totals[:left] = 0.0
-    first, last = stage_trees[stage], stage_trees[stage + 1]
-    for tree in range(first, last):
-        begin, end = tree_nodes[tree], tree_nodes[tree + 1]
-        bits[:left] = 0
-        for node in range(begin, end):
-            image = tilted if is_tilted[node] else sums
-            _list_values(image, places[:left], node, plan, values[:left])
-            if end - begin > 1:
-                _compare(values[:left], norms, thresholds[node], node - begin, bits)
-        if end - begin > 1:
-            _vote_tree(bits[:left], tables[tree], totals)
+    block = single = first = 0
+    while first < len(places):
+        last = first + 1
+        while last < len(places) and places[last] - places[first] < LANES:
+            last += 1
+        if last - first >= DENSE:
+            blocks[0][block] = places[first]
+            # What no window is in has to be a number.
+            blocks[1][block * LANES : (block + 1) * LANES] = np.float32(0.0)
+            for i in range(first, last):
+                slot = block * LANES + np.int64(places[i] - places[first])
+                blocks[1][slot], slots[i] = norms[i], slot
+            block += 1
         else:
-            above, below = tables[tree, 0], tables[tree, 1]
-            _vote_stump(values[:left], norms, thresholds[begin], above, below, totals)
-        if (tree - first) % PRUNE == PRUNE - 1 and tree < last - 1:
-            left = _keep(lists, left, stage_thresholds[stage] - best[tree] - SLACK)
-    return _keep(lists, left, stage_thresholds[stage])
+            for i in range(first, last):
+                singles[0][single], singles[1][single] = places[i], norms[i]
+                slots[i] = -1 - single
+                single += 1
+        first = last
+    return block, single
 
 
 @compiled
-def run(images, place, rows, plan, nodes, inner, stages):
-    """Runs a cascade over rows of windows of one level.
+def _scratch(size, blocks):
+    """Allocates places, norms, totals, values and bits."""
+    return (
+        np.empty(blocks, np.uint64),
+        np.empty(size, np.float32),
+        np.empty(size, np.float64),
+        np.empty(size, np.float32),
+        np.empty(size, np.uint8),
+    )
+
+
+@compiled
+def _part(scratch, blocks, size):
+    """Returns the first elements of what `_scratch` gives."""
+    places, norms, totals, values, bits = scratch
+    return places[:blocks], norms[:size], totals[:size], values[:size], bits[:size]
+
+
+@compiled
+def _first_stage(images, piece, stride, plan, inner, nodes, stages, work, lists):
+    """Runs the first stage over all windows; returns how many are listed."""
+    start, step, columns = piece[0], piece[1], piece[2]
+    blocks = -(-columns // LANES)
+    windows = _part(work, blocks, blocks * LANES)
+    places, norms, totals, _, _ = windows
+    left = 0
+    for row in range(piece[3], piece[4]):
+        base = np.uint64(start + row * step * stride)
+        for block in range(blocks):
+            places[block] = base + np.uint64(block * LANES)
+        _norms(images[0], images[1], base, inner[0], inner[1], norms)
+        _stage(images, 0, plan, nodes, stages, windows, True)
+        left = _choose(totals, norms, columns, stages[1][0], base, left, lists)
+    return left
+
+
+@compiled
+def _later_stages(images, span, plan, nodes, stages, scratch, lists, left):
+    """Runs the stages of a span over listed windows; returns how many pass."""
+    places, norms, totals = lists
+    thresholds = stages[1]
+    work, singles, slots = scratch
+    for stage in range(span[0], span[1]):
+        if left == 0:
+            break
+        blocks, alone = _divide(places[:left], norms, slots, work[:2], singles[:2])
+        windows = _part(work, blocks, blocks * LANES)
+        _stage(images, stage, plan, nodes, stages, windows, True)
+        windows = _part(singles, alone, alone)
+        _stage(images, stage, plan, nodes, stages, windows, False)
+        kept = 0
+        for i in range(left):
+            slot = slots[i]
+            total = work[2][slot] if slot >= 0 else singles[2][-1 - slot]
+            places[kept], norms[kept], totals[kept] = places[i], norms[i], total
+            kept += not total < thresholds[stage]
+        left = kept
+    return left
+
+
+@compiled
+def _allocate(windows, widest):
+    """Allocates what the stages need for so many listed windows."""
+    size = max(windows * LANES // DENSE, widest) + LANES
+    slots = np.empty(windows, np.int64)
+    return _scratch(size, size // LANES), _scratch(windows, windows), slots
+
+
+@compiled
+def run(images, stride, pieces, plan, inner, nodes, stages):
+    """Runs a cascade over windows of levels of one step.
 
     Args:
         images: sums, squares and tilted sums, the pyramid's buffers.
-        place: start, stride, step and columns of the level.
-        rows: first row of windows, and the one after the last.
+        stride: elements from one row to the next.
+        pieces: int64 `[n, 5]`: start, step and columns of the level, first row of
+            windows and the one after the last.
         plan: counts, corners, weights, rectangles and their weights; see `scan.plan`.
-        nodes: bool `[nodes]`, whether tilted, and float32 `[nodes]` thresholds.
         inner: corners of the rectangle whose variance counts, and its area.
+        nodes: bool `[nodes]`, whether tilted, and float32 `[nodes]` thresholds.
         stages: int64 `[stages + 1]` first tree of each stage, float32 `[stages]`
             thresholds, int64 `[trees + 1]` first node of each tree, float64
-            `[trees, n]` the trees' answers (`cascade._tables`), float64 `[trees]` the
-            sum of the largest votes of the trees after each in its stage.
+            `[trees, n]` the trees' answers (`cascade._tables`).
 
     Returns:
-        int64 rows counted from the first, int64 columns, float64 sum of the last stage
-        above its threshold, of the windows that pass.
+        Of the windows that pass: uint64 place in the buffers, float64 sum of the last
+        stage above its threshold.
     """
-    start, stride, step, columns = place
-    count = (rows[1] - rows[0]) * columns
-    thresholds = stages[1]
-    norms = np.empty(count, np.float32)
-    values, bits = np.empty(count, np.float32), np.empty(count, np.uint8)
-    # Places in the buffers, norms, sums of votes, numbers of the listed windows.
-    lists = (
-        np.empty(count + 1, np.uint64),
-        np.empty(count + 1, np.float32),
-        np.empty(count + 1, np.float64),
-        np.empty(count + 1, np.int64),
+    counts = (pieces[:, 4] - pieces[:, 3]) * pieces[:, 2]
+    total = counts.sum()
+    # One more, since a window is written before it is known to pass.
+    every = (
+        np.empty(total + 1, np.uint64),
+        np.empty(total + 1, np.float32),
+        np.empty(total + 1, np.float64),
     )
-    work = values[:columns], np.empty(columns, np.int32), bits[:columns]
-    totals = np.empty(columns, np.float64)
+    number = len(stages[1])
+    early = min(EARLY, number)
+    scratch = _allocate(counts.max(), pieces[:, 2].max())
     left = 0
-    for stage in range(len(thresholds)):
-        if stage and left < DENSE * count:
-            left = _list_stage(
-                images, stage, plan, nodes, stages, lists, left, (values, bits)
-            )
-            continue
-        kept = taken = 0
-        for row in range(rows[1] - rows[0]):
-            first = row * columns
-            end = taken
-            while stage and end < left and lists[3][end] < first + columns:
-                end += 1
-            if stage and end == taken:
-                continue
-            base = np.uint64(start + (rows[0] + row) * step * stride)
-            norm = norms[first : first + columns]
-            if stage == 0:
-                _norms(images[0], images[1], base, inner[0], inner[1], norm)
-            _row_stage(images, base, stage, plan, nodes, stages, norm, work, totals)
-            if stage == 0:
-                rest = lists[0][kept:], lists[1][kept:], lists[2][kept:], lists[3][kept:]
-                kept += _choose(totals, norm, thresholds[0], base, first, rest)
-                continue
-            for i in range(taken, end):
-                total = totals[lists[3][i] - first]
-                lists[0][kept], lists[1][kept] = lists[0][i], lists[1][i]
-                lists[2][kept], lists[3][kept] = total, lists[3][i]
-                kept += not total < thresholds[stage]
-            taken = end
-        left = kept
-    found = lists[3][:left]
-    return found // columns, found % columns, lists[2][:left] - thresholds[-1]
+    for i in range(len(pieces)):
+        lists = every[0][left:], every[1][left:], every[2][left:]
+        listed = _first_stage(
+            images, pieces[i], stride, plan, inner, nodes, stages, scratch[0], lists
+        )
+        left += _later_stages(
+            images, (1, early), plan, nodes, stages, scratch, lists, listed
+        )
+    scratch = _allocate(left, 0)
+    left = _later_stages(
+        images, (early, number), plan, nodes, stages, scratch, every, left
+    )
+    return every[0][:left].copy(), every[2][:left] - stages[1][-1]

@@ -108,7 +108,8 @@ def build(gray, window, factor, min_size=None, max_size=None, tilted=False) -> P
     stride = max([w + 1 for w, _ in sizes], default=0)
     stride += stride % 2
     lengths = [(h + 1) * stride for _, h in sizes]
-    sums, squares, rotated = _reserve(sum(lengths), bool(tilted))
+    # A block of windows may look beyond the last.
+    sums, squares, rotated = _reserve(sum(lengths) + scan.BEYOND, bool(tilted))
     levels, start, stripes = [], 0, 0
     for scale, (w, h), length in zip(found, sizes, lengths, strict=True):
         step = 1 if scale >= 2 else 2

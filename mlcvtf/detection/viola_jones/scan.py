@@ -11,9 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-# Windows in a piece of work: enough to hide the cost of a call, few enough that their
-# lists stay in the cache.
+# Windows that pass through all stages together: few enough that their lists stay in the
+# cache. Windows of a call: enough to hide what a call costs.
 PIECE = 4096
+JOB = 131072
+# Elements after the last window's that a block of windows may read.
+BEYOND = 16
 # OpenCV lowers the threshold of every stage by this.
 STAGE_SLACK = np.float32(1e-5)
 
@@ -45,34 +48,54 @@ def windows(cascade, pyramid, threads: int | None = None):
         cascade.stage_thresholds - STAGE_SLACK,
         np.append(0, np.cumsum(cascade.tree_nodes)),
         cascade.tables,
-        cascade.best,
     )
 
-    def run(piece):
-        level, first, last = piece
-        place = level.start, pyramid.stride, level.step, level.columns
-        features, inner = plans[level.step]
+    def run(pieces):
+        used, inner = plans[pieces[0, 1]]
         return kernels.run(
-            images, place, (first, last), features, nodes, inner, stages
+            images, pyramid.stride, pieces, used, inner, nodes, stages
         )
 
-    pieces = list(share(pyramid.levels))
-    threads = min(threads or os.cpu_count() or 1, max(len(pieces), 1))
-    if threads == 1:
-        found = [run(piece) for piece in pieces]
+    jobs = share(pyramid.levels)
+    threads = min(threads or os.cpu_count() or 1, len(jobs))
+    if threads < 2:
+        # The caller's processor time is that of the work.
+        found = list(map(run, jobs))
     else:
         with ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(run, pieces))
-    return _boxes(cascade.window, pieces, found)
+            found = list(pool.map(run, jobs))
+    places, confidences = zip(*found, strict=True) if found else ((), ())
+    empty = np.zeros(0)
+    return _boxes(
+        cascade.window,
+        pyramid,
+        np.concatenate([empty, *places]).astype(np.int64),
+        np.concatenate([empty, *confidences]).astype(np.float32),
+    )
 
 
 def share(levels):
-    """Yields (level, first row, row after the last) of about `PIECE` windows each."""
+    """Divides the windows of all levels into jobs.
+
+    Returns:
+        A list of int64 `[n, 5]` of about `JOB` windows each, in pieces of about
+        `PIECE`: start, step and columns of the level, first row of windows and the one
+        after the last. The levels of a job have one step.
+    """
+    pieces, windows = [], []
     for level in levels:
         if level.rows and level.columns:
             rows = max(1, PIECE // level.columns)
             for first in range(0, level.rows, rows):
-                yield level, first, min(first + rows, level.rows)
+                last = min(first + rows, level.rows)
+                pieces.append((level.start, level.step, level.columns, first, last))
+                windows.append((last - first) * level.columns)
+    if not pieces:
+        return []
+    pieces = np.array(pieces, np.int64)
+    job = (np.cumsum(windows) - 1) // JOB
+    ends = np.diff(job).astype(bool) | np.diff(pieces[:, 1]).astype(bool)
+    return np.split(pieces, np.flatnonzero(ends) + 1)
 
 
 def plan(cascade, stride, step):
@@ -80,7 +103,7 @@ def plan(cascade, stride, step):
 
     Returns:
         Per node: int64 `[nodes]`, number of pairs of corners (see `corner_pairs`);
-        uint64 `[nodes, 4, 2]` their offsets and int32 `[nodes, 4]` their weights;
+        uint64 `[nodes, 6, 2]` their offsets and int32 `[nodes, 6]` their weights;
         uint64 `[nodes, 3, 4]` corners of each rectangle and float32
         `[nodes, 3]` weights. Then uint64 `[4]` corners of the rectangle whose variance
         counts, and its area.
@@ -131,8 +154,8 @@ def rectangle_corners(rectangles, tilted):
 def corner_pairs(rectangles, weights, tilted):
     """Writes features as weighted differences of corners: sum of w (a - b).
 
-    Corners that two rectangles share are looked up once: two halves have three pairs,
-    two separate rectangles four.
+    Corners that rectangles share are looked up once: two halves have three pairs, a
+    part within the whole four, four quarters six.
 
     Args:
         rectangles: int32 `[features, 3, 4]`.
@@ -140,9 +163,9 @@ def corner_pairs(rectangles, weights, tilted):
         tilted: bool `[features]`.
 
     Returns:
-        int64 `[features]`, the number of pairs, 3 or 4, or 0 for a feature that has no
-        such form or whose value float32 may round; int64 `[features, 4, 2, 2]` columns
-        and rows; int32 `[features, 4]` weights. What is not used is 0.
+        int64 `[features]`, the number of pairs, 3, 4 or 6, or 0 for a feature that has
+        no such form or whose value float32 may round; int64 `[features, 6, 2, 2]`
+        columns and rows; int32 `[features, 6]` weights. What is not used is 0.
     """
     corners = rectangle_corners(rectangles, tilted).reshape(-1, 12, 2)
     signed = weights[:, :, None] * np.float32([1, -1, -1, 1])
@@ -151,12 +174,12 @@ def corner_pairs(rectangles, weights, tilted):
     largest = 255 * (np.abs(weights) * area).sum(1)
     exact = (weights == np.rint(weights)).all(1) & (largest < 2**24)
     counts = np.zeros(len(corners), np.int64)
-    places = np.zeros((len(corners), 4, 2, 2), np.int64)
-    factors = np.zeros((len(corners), 4), np.int32)
+    places = np.zeros((len(corners), 6, 2, 2), np.int64)
+    factors = np.zeros((len(corners), 6), np.int32)
     for feature in np.flatnonzero(exact):
         pairs = _pairs(corners[feature].tolist(), signed[feature].ravel().tolist())
-        if 0 < len(pairs) <= 4:
-            counts[feature] = max(len(pairs), 3)
+        if 0 < len(pairs) <= 6:
+            counts[feature] = next(n for n in (3, 4, 6) if len(pairs) <= n)
             for k, (weight, plus, minus) in enumerate(pairs):
                 factors[feature, k] = weight
                 places[feature, k] = plus, minus
@@ -164,18 +187,23 @@ def corner_pairs(rectangles, weights, tilted):
 
 
 def _pairs(corners, weights):
-    """Returns (weight, corner, corner of the opposite weight), or nothing."""
+    """Returns (weight, corner, corner of the opposite weight), as few as are found."""
     sums: dict = {}
     for corner, weight in zip(map(tuple, corners), weights, strict=True):
         sums[corner] = sums.get(corner, 0) + int(weight)
-    plus = [(weight, corner) for corner, weight in sums.items() if weight > 0]
-    minus = [(-weight, corner) for corner, weight in sums.items() if weight < 0]
-    if sorted(w for w, _ in plus) != sorted(w for w, _ in minus):
-        return []
-    return [
-        (weight, a, b)
-        for (weight, a), (_, b) in zip(sorted(plus), sorted(minus), strict=True)
-    ]
+    plus = sorted((weight, corner) for corner, weight in sums.items() if weight > 0)
+    minus = sorted((-weight, corner) for corner, weight in sums.items() if weight < 0)
+    pairs = []
+    # All weights together are 0, so that both lists end at the same time.
+    while plus:
+        (more, a), (less, b) = plus.pop(), minus.pop()
+        weight = min(more, less)
+        pairs.append((weight, a, b))
+        if more > weight:
+            plus.append((more - weight, a))
+        if less > weight:
+            minus.append((less - weight, b))
+    return pairs
 
 
 def split_columns(source, target):
@@ -191,18 +219,17 @@ def split_columns(source, target):
     target[:, half : half + odd] = source[:, 1::2]
 
 
-def _boxes(window, pieces, found):
-    boxes, confidences = [], []
-    for (level, first, _), (rows, columns, sums) in zip(pieces, found, strict=True):
-        scale = level.scale
-        side = [int(np.rint(np.float32(s) * scale)) for s in window]
-        box = np.empty((len(rows), 4), np.int32)
-        for axis, places in enumerate((columns, rows + first)):
-            places = (places * level.step).astype(np.float32)
-            box[:, axis] = np.rint(places * scale)
-        box[:, 2:] = side
-        boxes.append(box)
-        confidences.append(sums)
-    if not boxes:
-        return np.zeros((0, 4), np.int32), np.zeros(0, np.float32)
-    return np.concatenate(boxes), np.concatenate(confidences).astype(np.float32)
+def _boxes(window, pyramid, places, confidences):
+    """Returns the windows in the picture that places in the buffers stand for."""
+    if not len(places):
+        return np.zeros((0, 4), np.int32), confidences
+    starts, steps = (np.array([v[i] for v in pyramid.levels]) for i in (2, 1))
+    level = np.searchsorted(starts, places, side="right") - 1
+    scale = np.array([v.scale for v in pyramid.levels], np.float32)[level]
+    rows, columns = np.divmod(places - starts[level], pyramid.stride)
+    boxes = np.empty((len(places), 4), np.int32)
+    # A row's windows are neighbours in the buffer, whatever their step.
+    for axis, pixels in enumerate((columns * steps[level], rows)):
+        boxes[:, axis] = np.rint(pixels.astype(np.float32) * scale)
+        boxes[:, 2 + axis] = np.rint(np.float32(window[axis]) * scale)
+    return boxes, confidences
