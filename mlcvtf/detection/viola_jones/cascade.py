@@ -88,10 +88,14 @@ class Cascade:
         Raises:
             ValueError: an argument is out of its range or the picture is not gray.
         """
-        windows, _ = self.windows(gray, scale_factor, min_size, max_size, threads)
-        if min_neighbors == 0:
-            return windows
-        return grouping.group(windows, min_neighbors)[0]
+        if min_neighbors < 0:
+            raise ValueError(f"min_neighbors is at least 0, received {min_neighbors}")
+        boxes, _ = self.windows(gray, scale_factor, min_size, max_size, threads)
+        if min_neighbors > 0:
+            boxes, _ = grouping.group(boxes, min_neighbors)
+        # Rounding may have moved a window's end beyond the picture's.
+        boxes[:, 2:] = np.minimum(boxes[:, 2:], np.shape(gray)[::-1] - boxes[:, :2])
+        return boxes
 
     def windows(
         self,
@@ -104,8 +108,9 @@ class Cascade:
         """Lists the windows that pass all stages; arguments as for `detect`.
 
         Returns:
-            int32 `[n, 4]`: x, y, width, height; float32 `[n]`: by how much the sum of
-            the last stage is above its threshold, a confidence.
+            int32 `[n, 4]`: x, y, width, height, at the right and lower edge a pixel or
+            so beyond the picture; float32 `[n]`: by how much the sum of the last stage
+            is above its threshold, a confidence.
         """
         gray = np.asarray(gray)
         if gray.dtype != np.uint8 or gray.ndim != 2:

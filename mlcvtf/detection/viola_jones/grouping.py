@@ -1,7 +1,6 @@
 """Groups of windows that are one object, by OpenCV's rule."""
 
 import numpy as np
-from scipy.sparse import csgraph
 
 # Share of the sides by which windows of one object may differ.
 EPSILON = 0.2
@@ -56,11 +55,10 @@ def _inside(boxes, counts, epsilon):
 
 def _label(windows, epsilon):
     """Numbers the connected groups of alike windows, by their first window."""
-    low, size = windows[:, :2], windows[:, 2:]
-    high = low + size
-    delta = np.minimum(size[:, None], size[None]).sum(2) * (epsilon * 0.5)
-    alike = (np.abs(low[:, None] - low[None]) <= delta[..., None]).all(2)
-    alike &= (np.abs(high[:, None] - high[None]) <= delta[..., None]).all(2)
-    _, labels = csgraph.connected_components(alike, directed=False)
-    _, first, labels = np.unique(labels, return_index=True, return_inverse=True)
+    from mlcvtf.detection.viola_jones import kernels
+
+    order = np.argsort(windows[:, 0], kind="stable")
+    roots = np.empty(len(windows), np.int64)
+    roots[order] = order[kernels.connect(windows[order], 0.5 * epsilon)]
+    _, first, labels = np.unique(roots, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[labels]

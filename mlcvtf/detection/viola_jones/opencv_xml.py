@@ -128,9 +128,10 @@ def _assemble(window, features, stages):
         if len(leaves) != len(nodes) + 1:
             raise ValueError("a tree has one leaf more than nodes")
     nodes = np.concatenate([nodes for nodes, _ in trees])
-    if not (nodes[:, :3] == np.rint(nodes[:, :3])).all() or (
-        np.abs(nodes[:, :3]) > 1e6
-    ).any():
+    if (
+        not (nodes[:, :3] == np.rint(nodes[:, :3])).all()
+        or (np.abs(nodes[:, :3]) > 1e6).any()
+    ):
         raise ValueError("children and features must be numbered by whole numbers")
     rectangles, weights, tilted = (np.array(part) for part in zip(*features))
     return Cascade(
@@ -238,11 +239,18 @@ def _lines(c):
             size = c.tree_nodes[tree]
             nodes = range(node, node + size)
             leaves = c.leaves[node + tree : node + tree + size + 1]
-            yield "<_><internalNodes>" + " ".join(
-                f"{c.children[n, 0]} {c.children[n, 1]} {c.features[n]} "
-                f"{_float(c.thresholds[n])}"
-                for n in nodes
-            ) + "</internalNodes>"
+            children = c.children[node : node + size]
+            if size == 1:
+                # OpenCV takes a stump's leaves in this order, whatever the node says.
+                leaves, children = leaves[-children[0]], [(0, -1)]
+            yield (
+                "<_><internalNodes>"
+                + " ".join(
+                    f"{left} {right} {c.features[n]} {_float(c.thresholds[n])}"
+                    for n, (left, right) in zip(nodes, children, strict=True)
+                )
+                + "</internalNodes>"
+            )
             yield f"<leafValues>{' '.join(map(_float, leaves))}</leafValues></_>"
             tree, node = tree + 1, node + size
         yield "</weakClassifiers></_>"
@@ -251,11 +259,15 @@ def _lines(c):
     for rectangles, weights, tilted in zip(
         c.rectangles, c.weights, c.tilted, strict=True
     ):
-        yield "<_><rects>" + "".join(
-            f"<_>{' '.join(map(str, rectangle))} {_float(weight)}</_>"
-            for rectangle, weight in zip(rectangles, weights, strict=True)
-            if weight != 0
-        ) + f"</rects><tilted>{int(tilted)}</tilted></_>"
+        yield (
+            "<_><rects>"
+            + "".join(
+                f"<_>{' '.join(map(str, rectangle))} {_float(weight)}</_>"
+                for rectangle, weight in zip(rectangles, weights, strict=True)
+                if weight != 0
+            )
+            + f"</rects><tilted>{int(tilted)}</tilted></_>"
+        )
     yield "</features>"
     yield "</cascade>"
     yield "</opencv_storage>"

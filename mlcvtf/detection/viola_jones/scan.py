@@ -52,9 +52,7 @@ def windows(cascade, pyramid, threads: int | None = None):
 
     def run(pieces):
         used, inner = plans[pieces[0, 1]]
-        return kernels.run(
-            images, pyramid.stride, pieces, used, inner, nodes, stages
-        )
+        return kernels.run(images, pyramid.stride, pieces, used, inner, nodes, stages)
 
     jobs = share(pyramid.levels)
     threads = min(threads or os.cpu_count() or 1, len(jobs))
