@@ -133,7 +133,7 @@ def _assemble(window, features, stages):
         or (np.abs(nodes[:, :3]) > 1e6).any()
     ):
         raise ValueError("children and features must be numbered by whole numbers")
-    rectangles, weights, tilted = (np.array(part) for part in zip(*features))
+    rectangles, weights, tilted = (np.array(part) for part in zip(*features, strict=True))
     return Cascade(
         tuple(window),
         rectangles.astype(np.int32),
@@ -227,7 +227,8 @@ def _lines(c):
     yield '<cascade type_id="opencv-cascade-classifier">'
     yield "<stageType>BOOST</stageType><featureType>HAAR</featureType>"
     yield f"<height>{height}</height><width>{width}</width>"
-    yield f"<stageParams><maxWeakCount>{c.stage_trees.max()}</maxWeakCount></stageParams>"
+    most = c.stage_trees.max()
+    yield f"<stageParams><maxWeakCount>{most}</maxWeakCount></stageParams>"
     yield "<featureParams><maxCatCount>0</maxCatCount></featureParams>"
     yield f"<stageNum>{len(c.stage_trees)}</stageNum>"
     yield "<stages>"
