@@ -133,7 +133,8 @@ def _assemble(window, features, stages):
         or (np.abs(nodes[:, :3]) > 1e6).any()
     ):
         raise ValueError("children and features must be numbered by whole numbers")
-    rectangles, weights, tilted = (np.array(part) for part in zip(*features, strict=True))
+    columns = zip(*features, strict=True)
+    rectangles, weights, tilted = (np.array(column) for column in columns)
     return Cascade(
         tuple(window),
         rectangles.astype(np.int32),
