@@ -22,8 +22,8 @@ BINS = 256
 METHODS = ("adaboost", "gentle")
 # What all weights add up to as whole numbers, but for rounding; sums fit 32 bits.
 WHOLE = 2**30
-# Errors below this count as this, so that a vote is finite.
-LEAST_ERROR = 1e-10
+# What rounding may add to an error of one half.
+ROUNDING = 1e-9
 # Features that are given to a thread at a time.
 PIECE = 2048
 
@@ -221,6 +221,10 @@ class HistogramSearch:
 class Booster:
     """Boosts round by round.
 
+    A learner that gets nothing wrong would change no weight and be found for ever. Its
+    error counts as that of half a sample of mean weight, so that its vote is finite,
+    and its features are not looked at any more.
+
     Args:
         search: a `HistogramSearch`, or what has its `best`, `bins`, `features` and
             `samples`.
@@ -260,19 +264,22 @@ class Booster:
         self.signs = np.where(positive, 1, -1)
         self.weights = np.ones(len(positive)) if weights is None else np.array(weights)
         self.weights = self.weights / self.weights.sum()
-        self.rounds = 0
+        self.rounds, self._spent = 0, set()
         self._depth, self._share, self._seed = depth, subsample, seed
 
     def round(self) -> Round | None:
         """Adds a learner; returns None where none is better than chance."""
         tree, votes = self._grow()
+        if not len(tree.features):
+            return None
         wrong = votes * self.signs <= 0
         error = float(self.weights[wrong].sum())
-        beta = (1 - error) / max(error, LEAST_ERROR)
+        least = max(error, 0.5 / len(votes))
+        beta = (1 - least) / least
         if self.gentle:
             if not votes.any():
                 return None
-        elif error >= 0.5 - LEAST_ERROR:
+        elif error >= 0.5 - ROUNDING:
             return None
         else:
             tree = tree._replace(leaves=tree.leaves * math.log(beta))
@@ -286,12 +293,14 @@ class Booster:
             tree: the learner.
             votes: float64 `[samples]`, its votes, or their signs.
         """
+        wrong = votes * self.signs <= 0
+        if not wrong.any():
+            self._spent.update(tree.features.tolist())
         if self.gentle:
             factor = np.exp(-self.signs * votes)
         else:
             # The leaves are plus and minus ln(beta).
-            beta = math.exp(np.abs(tree.leaves).max())
-            factor = np.where(votes * self.signs <= 0, beta, 1.0)
+            factor = np.where(wrong, math.exp(np.abs(tree.leaves).max()), 1.0)
         self.weights = self.weights * factor
         self.weights /= self.weights.sum()
         self.rounds += 1
@@ -331,7 +340,7 @@ class Booster:
                     branches.append((place, k, part, new, depth + 1))
             if parent is not None:
                 nodes[parent][2 + side] = place
-        nodes = np.array(nodes, np.int32)
+        nodes = np.array(nodes, np.int32).reshape(-1, 4)
         tree = Tree(nodes[:, 0], nodes[:, 1], nodes[:, 2:], np.array(leaves))
         return tree, votes
 
@@ -342,6 +351,11 @@ class Booster:
             count = math.ceil(self._share * self.search.features)
             rows = random.choice(self.search.features, count, replace=False)
             rows.sort()
+        if self._spent:
+            rows = np.arange(self.search.features) if rows is None else rows
+            rows = rows[~np.isin(rows, list(self._spent))]
+        if rows is not None and not len(rows):
+            return None
         split = self.search.best(packed, rows, self.gentle)
         weight, signed = unpack(packed.sum())
         undivided = signed * signed / max(weight, 1) if self.gentle else abs(signed)

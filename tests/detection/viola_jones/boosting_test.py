@@ -182,9 +182,20 @@ def test_a_learner_no_better_than_chance_ends_boosting():
     assert boosted.round() is None
 
 
-def test_a_perfect_learner_has_a_finite_vote():
-    round_ = booster([[1, 2, 3, 4]], [False, False, True, True]).round()
-    assert round_.error == 0 and np.isfinite(round_.tree.leaves).all()
+@pytest.mark.parametrize("method", boosting.METHODS)
+def test_a_perfect_learner_is_found_once(method):
+    positive = [False, False, True, True]
+    values = [[1, 2, 3, 4], [2, 1, 4, 3], [1, 3, 2, 4]]
+    boosted = booster(values, positive, method=method)
+    rounds = [boosted.round() for _ in range(3)]
+    assert [r.tree.features[0] for r in rounds] == [0, 1, 2]
+    assert [r.error for r in rounds] == pytest.approx([0, 0, 0.25])
+    # As if half of the four samples' mean weight was wrong.
+    vote = 1 if method == "gentle" else math.log(7)
+    np.testing.assert_allclose(rounds[0].tree.leaves, [-vote, vote])
+    assert booster(values[:1], positive, method=method).round() is not None
+    alone = booster(values[:1], positive, method=method)
+    assert [alone.round() is None for _ in range(2)] == [False, True]
 
 
 def test_subsampling_draws_other_features_each_round():

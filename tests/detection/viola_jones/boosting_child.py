@@ -1,6 +1,6 @@
 """Boosts under a strategy and prints the splits of every round as JSON.
 
-`python -m tests.detection.boosting_child numba|one_device|mirrored`.
+`python -m tests.detection.viola_jones.boosting_child numba|one_device|mirrored`.
 """
 
 import json
