@@ -10,7 +10,9 @@ from tests.case import child
 
 def run(name):
     result = child(
-        ["-m", "tests.detection.viola_jones.boosting_child", name], 300, CUDA_VISIBLE_DEVICES=""
+        ["-m", "tests.detection.viola_jones.boosting_child", name],
+        300,
+        CUDA_VISIBLE_DEVICES="",
     )
     assert result.returncode == 0, result.stderr[-3000:]
     return json.loads(result.stdout.splitlines()[-1])

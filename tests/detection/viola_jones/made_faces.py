@@ -42,7 +42,9 @@ def background(random, height=90, width=120):
         x, y = random.integers(0, width), random.integers(0, height)
         value = float(random.normal() * 70)
         if random.random() < 0.5:
-            cv2.circle(picture, (int(x), int(y)), int(random.integers(2, 14)), value, -1)
+            cv2.circle(
+                picture, (int(x), int(y)), int(random.integers(2, 14)), value, -1
+            )
         else:
             far = int(x + random.integers(2, 30)), int(y + random.integers(2, 30))
             cv2.rectangle(picture, (int(x), int(y)), far, value, -1)

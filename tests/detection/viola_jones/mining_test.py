@@ -13,7 +13,9 @@ def cascade(tmp_path_factory):
     faces = training.Faces(made_faces.faces(80), made_faces.faces(40, 1))
     settings = training.Settings(made_faces.WINDOW, 2, negatives=150)
     folder = tmp_path_factory.mktemp("mining")
-    return training.Training(faces, made_faces.backgrounds(2), settings, folder, 1).run()
+    return training.Training(
+        faces, made_faces.backgrounds(2), settings, folder, 1
+    ).run()
 
 
 def mine(cascade, count, pictures=None, **options):
@@ -31,8 +33,12 @@ def test_without_a_cascade_windows_are_of_all_pictures_and_not_flat():
     assert (features.integrate(mined.windows).norms != 0).all()
     # Levels are blends of a picture's two values.
     low, high = mined.windows.min((1, 2)), mined.windows.max((1, 2))
-    seen = {i for i in range(4)
-            for a, b in zip(low, high, strict=True) if a >= 20 * i and b <= 120 + 21 * i}
+    seen = {
+        i
+        for i in range(4)
+        for a, b in zip(low, high, strict=True)
+        if a >= 20 * i and b <= 120 + 21 * i
+    }
     assert seen == set(range(4))
     assert mined.passed == mined.scanned > 0
 
@@ -60,22 +66,27 @@ def test_all_are_found_where_there_are_not_enough(cascade):
 def test_scanned_counts_the_places_of_windows():
     # 18 x 20: 2 x 3 places at steps of 2, and the scale 1.1 has one.
     mined = mine(None, 5, [made_faces.backgrounds(1)[0][:18, :20]])
-    sizes = [level.shape for level in
-             mining.levels(np.zeros((18, 20), np.uint8), (16, 16), 1.1)]
+    sizes = [
+        level.shape
+        for level in mining.levels(np.zeros((18, 20), np.uint8), (16, 16), 1.1)
+    ]
     assert sizes == [(18, 20), (16, 18)]
     assert mined.scanned == mining.VIEWS * (2 * 3 + 1 * 2)
 
 
 def test_threads_change_nothing_and_seeds_do(cascade):
-    one, two, other = (mine(cascade, 60, threads=t, seed=s)
-                       for t, s in ((1, 5), (3, 5), (1, [5, 1])))
+    one, two, other = (
+        mine(cascade, 60, threads=t, seed=s) for t, s in ((1, 5), (3, 5), (1, [5, 1]))
+    )
     np.testing.assert_array_equal(one.windows, two.windows)
     assert one[1:] == two[1:]
     assert not np.array_equal(one.windows, other.windows)
 
 
 def test_few_windows_of_a_scene_where_there_are_many_scenes(cascade):
-    pictures = made_faces.backgrounds(1) + [made_faces.backgrounds(1, 7)[0][:20, :20]] * 9
+    pictures = (
+        made_faces.backgrounds(1) + [made_faces.backgrounds(1, 7)[0][:20, :20]] * 9
+    )
     calls = []
 
     class Seen(list):
@@ -94,7 +105,9 @@ def test_pictures_smaller_than_the_window_give_none():
 
 def test_eight_views_are_different():
     picture = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    views = {mining.turned(picture, v).tobytes() + bytes(mining.turned(picture, v).shape)
-             for v in range(8)}
+    views = {
+        mining.turned(picture, v).tobytes() + bytes(mining.turned(picture, v).shape)
+        for v in range(8)
+    }
     assert len(views) == 8
     np.testing.assert_array_equal(mining.turned(picture, 4), picture[:, ::-1])

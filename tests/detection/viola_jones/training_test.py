@@ -10,8 +10,18 @@ from mlcvtf.errors import InputError
 from tests.detection.viola_jones import made_faces
 
 SETTINGS = training.Settings(made_faces.WINDOW, 3, negatives=200, most_trees=20)
-FIELDS = ("rectangles", "weights", "tilted", "stage_trees", "stage_thresholds",
-          "tree_nodes", "features", "thresholds", "children", "leaves")
+FIELDS = (
+    "rectangles",
+    "weights",
+    "tilted",
+    "stage_trees",
+    "stage_thresholds",
+    "tree_nodes",
+    "features",
+    "thresholds",
+    "children",
+    "leaves",
+)
 
 
 class Stop(Exception):
@@ -24,7 +34,9 @@ def faces():
 
 
 def begin(faces, folder, settings=SETTINGS, pictures=4, **options):
-    pictures = made_faces.backgrounds(pictures) if isinstance(pictures, int) else pictures
+    pictures = (
+        made_faces.backgrounds(pictures) if isinstance(pictures, int) else pictures
+    )
     return training.Training(faces, pictures, settings, folder, 1, **options)
 
 
@@ -77,7 +89,9 @@ def test_the_curve_of_a_stage(trained):
 def test_lines_say_what_happens(trained):
     lines = trained[2]
     assert lines[0].startswith("stage 1: 250 of 250 negatives among ")
-    assert lines[1].startswith(f"stage 1: {trained[1].stage_trees[0]} trees, detection ")
+    assert lines[1].startswith(
+        f"stage 1: {trained[1].stage_trees[0]} trees, detection "
+    )
     assert len(lines) == 6
 
 
@@ -91,8 +105,10 @@ def test_it_finds_faces_in_a_picture(faces, tmp_path):
     assert len(cascade.detect(made_faces.backgrounds(1, 77)[0])) <= 1
 
 
-@pytest.mark.parametrize("options", [
-    {"method": "adaboost"}, {"depth": 2, "kind": "all"}, {"subsample": 0.05}])
+@pytest.mark.parametrize(
+    "options",
+    [{"method": "adaboost"}, {"depth": 2, "kind": "all"}, {"subsample": 0.05}],
+)
 def test_other_ways_to_boost(faces, tmp_path, options):
     settings = SETTINGS._replace(stages=2, **options)
     one = begin(faces, tmp_path, settings)
@@ -103,7 +119,8 @@ def test_other_ways_to_boost(faces, tmp_path, options):
     opencv_xml.save_opencv_xml(cascade, path)
     picture = made_faces.scene()[0]
     np.testing.assert_array_equal(
-        opencv_xml.load_cascade(path).windows(picture)[0], cascade.windows(picture)[0])
+        opencv_xml.load_cascade(path).windows(picture)[0], cascade.windows(picture)[0]
+    )
 
 
 def test_little_memory_draws_features(faces, tmp_path):
@@ -136,8 +153,11 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(
     def stopping(folder, state):
         save(folder, state)
         saved.append(state)
-        here = {"mined": state.negatives is not None and not state.trees,
-                "tree": len(state.trees) == 2, "stage": state.negatives is None}
+        here = {
+            "mined": state.negatives is not None and not state.trees,
+            "tree": len(state.trees) == 2,
+            "stage": state.negatives is None,
+        }
         # In the second stage, or at its beginning.
         if here[moment] and len(state.history) == 1:
             raise Stop
@@ -153,10 +173,12 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(
     assert_same(resumed.run(), trained[1])
     without_seconds = [
         [{k: v for k, v in e.items() if k != "seconds"} for e in one.state.history]
-        for one in (resumed, trained[0])]
+        for one in (resumed, trained[0])
+    ]
     assert without_seconds[0] == without_seconds[1]
     assert sum("negatives among" in line for line in lines) == (
-        2 if moment == "stage" else 1)
+        2 if moment == "stage" else 1
+    )
 
 
 def test_more_stages_go_on_with_a_finished_training(trained, faces, tmp_path):
@@ -209,8 +231,11 @@ def test_bad_input_is_one_line(faces, tmp_path):
     none = np.zeros((0, 16, 16), np.uint8)
     flat = np.full((3, 16, 16), 9, np.uint8)
     other = np.zeros((3, 24, 24), np.uint8)
-    for wrong, rule in ((none, "received 0"), (flat, "received 3, all flat"),
-                        (other, "16x16")):
+    for wrong, rule in (
+        (none, "received 0"),
+        (flat, "received 3, all flat"),
+        (other, "16x16"),
+    ):
         for pair in ((wrong, faces[1]), (faces[0], wrong)):
             with pytest.raises(InputError, match=rule):
                 begin(training.Faces(*pair), tmp_path)
