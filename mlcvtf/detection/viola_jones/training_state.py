@@ -109,6 +109,7 @@ def save(folder: pathlib.Path, state: State) -> None:
                 np.savez(file, **_pack(state))
                 file.flush()
                 os.fsync(file.fileno())
+            os.chmod(name, 0o644)
             os.replace(name, folder / FILE)
         except BaseException:
             with contextlib.suppress(OSError):
