@@ -16,7 +16,7 @@ from tests.data.made_sets import write
 from tests.detection.viola_jones import made_faces
 
 APP = ROOT / "apps" / "cascade_train"
-SMALL = ["--window=16x16", "--negatives_per_stage=150", "--stages=2", "--threads=1"]
+SMALL = ["--window=12x12", "--negatives_per_stage=150", "--stages=2", "--threads=1"]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_from_crops(sets, tmp_path):
     assert lines[2].startswith("stage 1: ")
     assert lines[-1].startswith(f"wrote {output}: 2 stages, ")
     cascade = opencv_xml.load_cascade(output)
-    assert cascade.window == (16, 16) and len(cascade.stage_trees) == 2
+    assert cascade.window == (12, 12) and len(cascade.stage_trees) == 2
     found = [
         len(cascade.detect(face, min_neighbors=0)) for face in made_faces.faces(50, 5)
     ]
@@ -98,7 +98,7 @@ def test_from_crops(sets, tmp_path):
         "features.png",
     }
     report = json.loads((work / "report.json").read_text())
-    assert len(report["stages"]) == 2 and report["settings"]["window"] == [16, 16]
+    assert len(report["stages"]) == 2 and report["settings"]["window"] == [12, 12]
     assert cv2.imread(str(work / "features.png")).shape[0] == 2 * 98
     assert cv2.imread(str(work / "roc.png")).std() > 5
     # Again, it has nothing left to do and gives the same.
@@ -128,7 +128,7 @@ def test_from_boxes(sets, tmp_path):
 
 
 def test_a_killed_training_goes_on(sets, tmp_path):
-    slow = [*SMALL[:2], "--stages=3", "--threads=1", "--features=all"]
+    slow = [*SMALL[:2], "--stages=2", "--threads=1", "--features=all"]
     whole, killed = tmp_path / "whole.xml", tmp_path / "killed.xml"
     assert train(*flags(sets, whole), *slow).returncode == 0
     process = subprocess.Popen(
@@ -178,7 +178,7 @@ def bad(folder, name):
     if name == "text":
         write(path / "notes.txt", "no picture")
     elif name == "small":
-        write(path / "a.png", np.zeros((9, 12, 3), np.uint8))
+        write(path / "a.png", np.zeros((9, 11, 3), np.uint8))
     elif name == "flat":
         for i in range(4):
             write(path / f"{i}.png", np.full((20, 20, 3), 30 * i, np.uint8))
@@ -195,7 +195,7 @@ def bad(folder, name):
     [
         ("nothing", None, ["neither", "nothing"]),
         ("text", None, ["text has none"]),
-        ("small", None, ["at least as large as the window, 16x16", "a.png of 12x9"]),
+        ("small", None, ["at least as large as the window, 12x12", "a.png of 11x9"]),
         ("flat", None, ["all flat"]),
         ("broken", None, [".png", "is not"]),
         ("single", None, ["at least 2 pictures"]),

@@ -3,10 +3,11 @@
 import cv2
 import numpy as np
 
-WINDOW = (16, 16)
+SIDE = 12
+WINDOW = (SIDE, SIDE)
 
 
-def face(random, side=16):
+def face(random, side=SIDE):
     """A bright disc with two dark eyes and a mouth, uint8 `[side, side]`."""
     scale = 8 * side / 16
     picture = np.full((int(16 * scale), int(16 * scale)), random.integers(40, 90), "u1")
@@ -27,7 +28,7 @@ def face(random, side=16):
 
 
 def faces(count, seed=0):
-    """uint8 `[count, 16, 16]`."""
+    """uint8 `[count, SIDE, SIDE]`."""
     random = np.random.default_rng(seed)
     return np.stack([face(random) for _ in range(count)])
 

@@ -29,7 +29,7 @@ def test_without_a_cascade_windows_are_of_all_pictures_and_not_flat():
         picture[::2] += 100 + i
     pictures.append(np.full((40, 50), 7, np.uint8))
     mined = mine(None, 60, pictures)
-    assert mined.windows.shape == (60, 16, 16)
+    assert mined.windows.shape == (60, 12, 12)
     assert (features.integrate(mined.windows).norms != 0).all()
     # Levels are blends of a picture's two values.
     low, high = mined.windows.min((1, 2)), mined.windows.max((1, 2))
@@ -58,19 +58,19 @@ def test_all_are_found_where_there_are_not_enough(cascade):
     # By running the detector on all eight views.
     expected = 0
     for view in range(mining.VIEWS):
-        for level in mining.levels(mining.turned(picture, view), (16, 16), 1.1):
+        for level in mining.levels(mining.turned(picture, view), (12, 12), 1.1):
             expected += len(cascade.windows(level, 1e9)[0])
     assert mined.passed == expected
 
 
 def test_scanned_counts_the_places_of_windows():
     # 18 x 20: 2 x 3 places at steps of 2, and the scale 1.1 has one.
-    mined = mine(None, 5, [made_faces.backgrounds(1)[0][:18, :20]])
+    mined = mine(None, 5, [made_faces.backgrounds(1)[0][:14, :16]])
     sizes = [
         level.shape
-        for level in mining.levels(np.zeros((18, 20), np.uint8), (16, 16), 1.1)
+        for level in mining.levels(np.zeros((14, 16), np.uint8), (12, 12), 1.1)
     ]
-    assert sizes == [(18, 20), (16, 18)]
+    assert sizes == [(14, 16), (13, 15)]
     assert mined.scanned == mining.VIEWS * (2 * 3 + 1 * 2)
 
 
@@ -99,8 +99,8 @@ def test_few_windows_of_a_scene_where_there_are_many_scenes(cascade):
 
 
 def test_pictures_smaller_than_the_window_give_none():
-    mined = mine(None, 5, [np.zeros((15, 300), np.uint8)])
-    assert mined.windows.shape == (0, 16, 16) and mined.scanned == 0
+    mined = mine(None, 5, [np.zeros((11, 300), np.uint8)])
+    assert mined.windows.shape == (0, 12, 12) and mined.scanned == 0
 
 
 def test_eight_views_are_different():
