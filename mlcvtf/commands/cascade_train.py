@@ -145,6 +145,23 @@ flags.DEFINE_float(
 flags.DEFINE_integer(
     "threads", None, "Threads; one per processor by default.", 1, flag_values=FLAGS
 )
+flags.DEFINE_enum(
+    "search",
+    "processor",
+    ("processor", "one_device", "mirrored"),
+    "Where splits are searched: by compiled loops on the processor, or by TensorFlow "
+    "on one device or shared over all GPUs. The cascade is the same.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_float(
+    "memory_gb",
+    1.7,
+    "Memory for the features of all windows, in 10^9 bytes, one byte each; where it "
+    "does not hold all, each stage draws its features.",
+    0.01,
+    1000.0,
+    flag_values=FLAGS,
+)
 flags.DEFINE_integer("seed", 0, "Of all randomness.", 0, flag_values=FLAGS)
 
 
@@ -170,10 +187,20 @@ def main(argv: list[str]) -> None:
         FLAGS.depth,
         FLAGS.subsample,
         FLAGS.scale_factor,
-        seed=FLAGS.seed,
+        int(FLAGS.memory_gb * 1e9),
+        FLAGS.seed,
     )
     work = FLAGS.work or f"{FLAGS.output.removesuffix('.xml')}.training"
-    one = training.Training(faces, backgrounds, settings, work, FLAGS.threads, _say)
+    one = training.Training(
+        faces,
+        backgrounds,
+        settings,
+        work,
+        FLAGS.threads,
+        _say,
+        make_search(),
+        backgrounds.names,
+    )
     if one.state.history:
         _say(f"goes on after stage {len(one.state.history)} in {work}")
     cascade = one.run()
@@ -183,6 +210,17 @@ def main(argv: list[str]) -> None:
         f"wrote {FLAGS.output}: {len(cascade.stage_trees)} stages, "
         f"{len(cascade.tree_nodes)} trees; report in {work}/report.md"
     )
+
+
+def make_search():
+    """Returns what searches the best splits, or None for the processor's search."""
+    if FLAGS.search == "processor":
+        return None
+    from mlcvtf.detection.viola_jones.boosting_tensorflow import TensorSearch
+    from mlcvtf.training import strategy
+
+    devices = strategy.create(FLAGS.search)
+    return lambda bins, count: TensorSearch(bins, count, devices)
 
 
 def _say(line):

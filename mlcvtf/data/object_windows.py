@@ -178,6 +178,11 @@ class Backgrounds(Sequence):
         self._places = [place for place in places if self._fits(place, window)]
         self.too_small = len(places) - len(self._places)
 
+    @property
+    def names(self) -> str:
+        """The places of the pictures, which tell them from others."""
+        return "\n".join(map(str, self._places))
+
     @staticmethod
     def _fits(place, window):
         size = picture_size(place)

@@ -127,6 +127,7 @@ def test_from_boxes(sets, tmp_path):
     assert output.is_file() and (tmp_path / "work" / "report.md").is_file()
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on(sets, tmp_path):
     slow = [*SMALL[:2], "--stages=2", "--threads=1", "--features=all"]
     whole, killed = tmp_path / "whole.xml", tmp_path / "killed.xml"
@@ -149,6 +150,17 @@ def test_a_killed_training_goes_on(sets, tmp_path):
     assert killed.read_bytes() == whole.read_bytes()
     result = train(*flags(sets, killed), *slow, "--seed=1")
     assert_one_line(result, "other settings")
+
+
+@pytest.mark.slow
+def test_tensorflow_gives_the_same_cascade(sets, tmp_path):
+    one, other = tmp_path / "one.xml", tmp_path / "other.xml"
+    few = [*SMALL, "--memory_gb=0.01", "--features=all", "--jitter=0"]
+    result = train(*flags(sets, one), *few)
+    assert result.returncode == 0, result.stderr
+    result = train(*flags(sets, other), *few, "--search=one_device")
+    assert result.returncode == 0, result.stderr
+    assert one.read_bytes() == other.read_bytes()
 
 
 @pytest.mark.parametrize("missing", ["positives", "negatives", "output"])

@@ -29,7 +29,13 @@ class Stage:
             features.integrate(np.concatenate(part), every.tilted.any())
             for part in (samples, measured)
         ]
-        self._features = self._choose(every, len(windows[0].norms), number)
+        self._number = number
+        self._features = self._choose(every, len(windows[0].norms))
+        if len(self._features.weights) < len(every.weights):
+            training.say(
+                f"stage {number + 1}: {len(self._features.weights)} features, drawn "
+                f"from {len(every.weights)}, fit the memory"
+            )
         self._windows, self._measured = windows
         bins = bin_windows(self._features, windows[0], training.threads)
         positive = np.arange(bins.shape[1])[: len(windows[0].norms)] < len(samples[0])
@@ -54,12 +60,12 @@ class Stage:
             self._booster.update(tree, tree.votes(self._booster.below(tree)))
             self._count(tree)
 
-    def _choose(self, every, samples, number):
+    def _choose(self, every, samples):
         """Draws features where the memory does not hold all."""
         most = max(1, self._settings.most_bytes // samples)
         if most >= len(every.weights):
             return every
-        random = np.random.default_rng([self._settings.seed, number])
+        random = np.random.default_rng([self._settings.seed, self._number])
         drawn = random.choice(len(every.weights), most, replace=False)
         return every.select(np.sort(drawn))
 
@@ -101,6 +107,13 @@ class Stage:
         passed = reaches(self._sums, self.threshold())
         faces, negatives = np.split(passed, [self._faces])
         return faces.mean(), negatives.mean()
+
+    def line(self) -> str:
+        """Says how far the stage is."""
+        return (
+            f"stage {self._number + 1}: {len(self.trees)} trees so far, false alarm "
+            f"{self.rates()[1]:.4f}"
+        )
 
     def done(self) -> bool:
         """Says whether the stage is good enough, or as large as it may be."""

@@ -26,6 +26,8 @@ LEAST_NEGATIVES = 0.2
 # For each negative to learn from, so many to measure the false alarm rate on.
 MEASURED = 0.25
 SAVE_SECONDS = 30
+# Between two lines about a search or a stage that takes long.
+SAY_SECONDS = 20
 
 
 class Settings(NamedTuple):
@@ -88,6 +90,7 @@ class Training:
         say: is told lines about what happens.
         search: makes a search of (bins, number of samples), such as
             `boosting_tensorflow.TensorSearch`; None for the processor's.
+        mark: what tells the backgrounds from others, such as their names.
 
     Raises:
         InputError: there are no faces or backgrounds, or the folder has the state of
@@ -103,6 +106,7 @@ class Training:
         threads: int | None = None,
         say: Callable[[str], None] = lambda line: None,
         search: Callable | None = None,
+        mark: str = "",
     ):
         self.faces = Faces(*(self._usable(part, settings, say) for part in faces))
         if not len(backgrounds):
@@ -114,9 +118,9 @@ class Training:
         self.search = search or (
             lambda bins, count: boosting.HistogramSearch(bins, count, self.threads)
         )
-        mark = states.fingerprint(faces, len(backgrounds), settings)
-        self.state = states.load(self.folder, mark)
-        self._saved = time.monotonic()
+        found = states.fingerprint(faces, f"{len(backgrounds)} {mark}", settings)
+        self.state = states.load(self.folder, found)
+        self._saved = self._said = time.monotonic()
 
     @staticmethod
     def _usable(windows, settings, say):
@@ -166,9 +170,11 @@ class Training:
             self.say(f"stage {number + 1}: no face is left to learn from")
             return False
         stage = Stage(self, number, (kept[0], learn), (kept[1], measure))
+        self._said = time.monotonic()
         while not stage.done():
             if not stage.add():
                 break
+            self._say_sometimes(stage.line)
             if time.monotonic() - self._saved > SAVE_SECONDS:
                 self.state = self.state._replace(trees=stage.trees)
                 self._save()
@@ -196,6 +202,15 @@ class Training:
     def _mine(self, number):
         """Looks for the windows of a stage; returns whether there are enough."""
         wanted = round(self.settings.negatives * (1 + MEASURED))
+
+        def progress(found, scanned):
+            self._say_sometimes(
+                lambda: (
+                    f"stage {number + 1}: {found} of {wanted} negatives so far "
+                    f"among {scanned} windows"
+                )
+            )
+
         mined = mining.mine(
             self.state.cascade,
             self.backgrounds,
@@ -204,6 +219,7 @@ class Training:
             self.settings.scale_factor,
             [self.settings.seed, number],
             self.threads,
+            progress,
         )
         share = mined.passed / max(mined.scanned, 1)
         self.say(
@@ -218,6 +234,11 @@ class Training:
         )
         self._save()
         return True
+
+    def _say_sometimes(self, line):
+        if time.monotonic() - self._said > SAY_SECONDS:
+            self.say(line())
+            self._said = time.monotonic()
 
     def _save(self):
         states.save(self.folder, self.state)

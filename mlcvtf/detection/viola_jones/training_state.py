@@ -43,12 +43,12 @@ class State(NamedTuple):
     trees: list = []
 
 
-def fingerprint(faces, backgrounds: int, settings) -> str:
+def fingerprint(faces, backgrounds: str, settings) -> str:
     """Returns a text that differs where a training would give another cascade.
 
     Args:
         faces: arrays of windows.
-        backgrounds: number of pictures.
+        backgrounds: what tells them from others.
         settings: a `training.Settings`.
     """
     fixed = {k: v for k, v in settings._asdict().items() if k not in FREE}

@@ -63,7 +63,7 @@ def main(name):
         found[kind] = []
         for case in CASES:
             booster = boosting.Booster(search, positive, seed=1, **case)
-            rounds = [booster.round() for _ in range(8)]
+            rounds = [booster.round() for _ in range(5)]
             found[kind].append(
                 [[r.error, *(part.tolist() for part in r.tree)] for r in rounds]
             )

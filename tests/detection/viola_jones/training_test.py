@@ -127,9 +127,20 @@ def test_other_ways_to_boost(faces, tmp_path, options):
 
 def test_little_memory_draws_features(faces, tmp_path):
     settings = SETTINGS._replace(stages=2, most_bytes=350 * 500)
-    one = begin(faces, tmp_path, settings)
+    lines = []
+    one = begin(faces, tmp_path, settings, say=lines.append)
     one.run()
     assert len(one.state.history) == 2
+    drawn = [line for line in lines if line.endswith("fit the memory")]
+    assert drawn[0].startswith("stage 1: 500 features, drawn from ")
+
+
+def test_long_searches_and_stages_say_how_far_they_are(faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SAY_SECONDS", 0)
+    lines = []
+    begin(faces, tmp_path, SETTINGS._replace(stages=1), say=lines.append).run()
+    assert any("negatives so far among" in line for line in lines)
+    assert any("trees so far, false alarm" in line for line in lines)
 
 
 def test_threads_change_nothing(trained, faces, tmp_path):
@@ -227,6 +238,8 @@ def test_the_state_of_another_training_is_refused(trained, faces, tmp_path, chan
         begin(training.Faces(*faces[::-1]), tmp_path)
     with pytest.raises(InputError, match="other settings"):
         begin(faces, tmp_path, pictures=5)
+    with pytest.raises(InputError, match="other settings"):
+        begin(faces, tmp_path, mark="other names")
 
 
 def test_bad_input_is_one_line(faces, tmp_path):
