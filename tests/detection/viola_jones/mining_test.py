@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlcvtf.detection.viola_jones import features, mining, stage, training
+from mlcvtf.detection.viola_jones import features, mining, pyramid, stage, training
 from tests.detection.viola_jones import made_faces
 
 
@@ -98,6 +98,20 @@ def test_few_windows_of_a_scene_where_there_are_many_scenes(cascade):
     assert 0 < len(calls) < len(pictures) * mining.VIEWS
 
 
+def test_no_scene_gives_most_where_there_are_many(cascade, monkeypatch):
+    monkeypatch.setattr(mining, "CHUNK", 1)
+    picture, calls = made_faces.scene()[0], []
+
+    class Seen(list):
+        def __getitem__(self, i):
+            calls.append(i)
+            return super().__getitem__(i)
+
+    mined = mine(cascade, 20, Seen([picture] * 5), threads=1)
+    assert len(mined.windows) == 20 and mined.passed > 40
+    assert len(calls) == 20 / mining.LEAST_OF_SCENE
+
+
 def test_pictures_smaller_than_the_window_give_none():
     mined = mine(None, 5, [np.zeros((11, 300), np.uint8)])
     assert mined.windows.shape == (0, 12, 12) and mined.scanned == 0
@@ -111,3 +125,22 @@ def test_eight_views_are_different():
     }
     assert len(views) == 8
     np.testing.assert_array_equal(mining.turned(picture, 4), picture[:, ::-1])
+
+
+def test_levels_are_the_detector_s(cascade):
+    picture = made_faces.scene()[0]
+    # Below twice the window's size the detector takes every second pixel too.
+    found = cascade.windows(picture, 1.1, max_size=(23, 23))[0]
+    scales = pyramid.scales(picture.shape[::-1], made_faces.WINDOW, 1.1)
+    expected = set()
+    for scale, level in zip(
+        scales, mining.levels(picture, made_faces.WINDOW, 1.1), strict=True
+    ):
+        side = np.rint(np.float32(12) * scale)
+        for x, y in cascade.windows(level, 1e9)[0][:, :2].astype(np.float32):
+            if scale < 2:
+                expected.add((*np.rint(np.array([x, y]) * scale), side, side))
+    # Of some pictures the detector leaves out the last row.
+    assert len(found) > 20
+    assert set(map(tuple, found.tolist())) <= expected
+    assert len(expected) <= len(found) * 1.1
