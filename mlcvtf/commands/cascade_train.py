@@ -204,8 +204,8 @@ def main(argv: list[str]) -> None:
     if one.state.history:
         _say(f"goes on after stage {len(one.state.history)} in {work}")
     cascade = one.run()
-    training_report.write(work, cascade, one.state.history, faces.training, settings)
     opencv_xml.save_opencv_xml(cascade, FLAGS.output)
+    training_report.write(work, cascade, one.state.history, faces.training, settings)
     _say(
         f"wrote {FLAGS.output}: {len(cascade.stage_trees)} stages, "
         f"{len(cascade.tree_nodes)} trees; report in {work}/report.md"

@@ -64,7 +64,8 @@ def mine(
         scale_factor: between one size of the window and the next, above 1.
         seed: whole number or list of such, of the order of scenes and the choice.
         threads: number of threads; None for one per processor.
-        progress: is told how many windows were found and scanned.
+        progress: is told how many windows were found, no more of a scene than it is to
+            give, and how many were scanned.
 
     Returns:
         Windows in random order, none of them flat.
@@ -91,7 +92,7 @@ def mine(
                 if kept < count:
                     reserve.append(windows[most:])
                     kept += len(reserve[-1])
-            progress(min(found + kept, count), scanned)
+            progress(min(found, count), scanned)
             if found >= count:
                 break
     empty = np.zeros((0, window[1], window[0]), np.uint8)
