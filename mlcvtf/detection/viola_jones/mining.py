@@ -1,8 +1,9 @@
 """Finds windows without an object that a cascade takes for one.
 
-Pictures are seen upright, turned by quarters, and mirrored: eight scenes each. Of a
-scene the pyramid is made level by level as the detector makes it, so that a window's
-pixels are those that the detector sees.
+Pictures are seen upright, turned by quarters, and mirrored, in eight views, and each at
+four offsets, since windows lie two pixels apart: 32 scenes a picture. Of a scene the
+pyramid is made level by level as the detector makes it, so that a window's pixels are
+those that the detector sees.
 """
 
 import math
@@ -16,8 +17,10 @@ import numpy as np
 
 from mlcvtf.detection.viola_jones import features, pyramid
 
-# Ways to turn and mirror a picture.
+# Ways to turn and mirror a picture, and the first column and row of windows.
 VIEWS = 8
+OFFSETS = ((0, 0), (1, 0), (0, 1), (1, 1))
+SCENES = VIEWS * len(OFFSETS)
 # Scenes that are looked at between two looks at whether there are enough.
 CHUNK = 16
 # Windows that one scene may give at least, and of how many scenes the windows should
@@ -71,17 +74,20 @@ def mine(
         Windows in random order, none of them flat.
     """
     seeds = np.atleast_1d(seed).tolist()
-    order = np.random.default_rng(seeds).permutation(len(pictures) * VIEWS)
+    order = np.random.default_rng(seeds).permutation(len(pictures) * SCENES)
     most = max(LEAST_OF_SCENE, math.ceil(count / max(len(order) * SPREAD, 1)))
     chosen, reserve = [], []
     found = kept = scanned = passed = 0
 
     def look(scene):
         random = np.random.default_rng([*seeds, int(scene)])
-        view = turned(pictures[scene // VIEWS], scene % VIEWS)
+        offset, view = divmod(scene % SCENES, VIEWS)
+        picture = turned(pictures[scene // SCENES], view)
         # Without a cascade no scene is short of windows.
         limit = most if cascade is None else count
-        return _scan(cascade, view, window, scale_factor, limit, random)
+        return _scan(
+            cascade, picture, OFFSETS[offset], window, scale_factor, limit, random
+        )
 
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         for start in range(0, len(order), CHUNK):
@@ -126,11 +132,14 @@ def levels(picture: np.ndarray, window, scale_factor: float) -> Iterator[np.ndar
             yield cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR_EXACT)
 
 
-def _scan(cascade, picture, window, scale_factor, limit, random):
+def _scan(cascade, picture, offset, window, scale_factor, limit, random):
     """Returns up to `limit` windows of a scene, how many were seen and passed."""
     width, height = window
     every, places, scanned = [], [], 0
-    for level in levels(picture, window, scale_factor):
+    for whole in levels(picture, window, scale_factor):
+        level = np.ascontiguousarray(whole[offset[1] :, offset[0] :])
+        if level.shape[0] < height or level.shape[1] < width:
+            continue
         rows, columns = (level.shape[0] - height) // 2, (level.shape[1] - width) // 2
         total = (rows + 1) * (columns + 1)
         scanned += total

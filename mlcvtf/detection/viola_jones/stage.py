@@ -38,7 +38,7 @@ class Stage:
             )
         self._windows, self._measured = windows
         bins = bin_windows(self._features, windows[0], training.threads)
-        positive = np.arange(bins.shape[1])[: len(windows[0].norms)] < len(samples[0])
+        positive = np.arange(len(windows[0].norms)) < len(samples[0])
         # Both classes weigh the same in the beginning, as in the paper.
         weights = np.where(
             positive, 0.5 / len(samples[0]), 0.5 / max(len(samples[1]), 1)

@@ -55,23 +55,25 @@ def test_all_are_found_where_there_are_not_enough(cascade):
     picture = made_faces.backgrounds(1)[0]
     mined = mine(cascade, 10**6, [picture])
     assert len(mined.windows) == mined.passed > 0
-    # By running the detector on all eight views.
+    # By running the detector on all views and offsets.
     expected = 0
     for view in range(mining.VIEWS):
         for level in mining.levels(mining.turned(picture, view), (12, 12), 1.1):
-            expected += len(cascade.windows(level, 1e9)[0])
+            for x, y in mining.OFFSETS:
+                expected += len(cascade.windows(level[y:, x:].copy(), 1e9)[0])
     assert mined.passed == expected
 
 
 def test_scanned_counts_the_places_of_windows():
-    # 18 x 20: 2 x 3 places at steps of 2, and the scale 1.1 has one.
-    mined = mine(None, 5, [made_faces.backgrounds(1)[0][:14, :16]])
+    mined = mine(None, 10**4, [made_faces.backgrounds(1)[0][:14, :16]])
     sizes = [
         level.shape
         for level in mining.levels(np.zeros((14, 16), np.uint8), (12, 12), 1.1)
     ]
     assert sizes == [(14, 16), (13, 15)]
-    assert mined.scanned == mining.VIEWS * (2 * 3 + 1 * 2)
+    # Rows times columns at steps of 2, for each offset.
+    first, second = 2 * 3 + 2 * 2 + 1 * 3 + 1 * 2, 4 * (1 * 2)
+    assert mined.scanned == mining.VIEWS * (first + second)
 
 
 def test_threads_change_nothing_and_seeds_do(cascade):
@@ -95,7 +97,7 @@ def test_few_windows_of_a_scene_where_there_are_many_scenes(cascade):
             return super().__getitem__(i)
 
     mine(None, 20, Seen(pictures), threads=1)
-    assert 0 < len(calls) < len(pictures) * mining.VIEWS
+    assert 0 < len(calls) < len(pictures) * mining.SCENES
 
 
 def test_no_scene_gives_most_where_there_are_many(cascade, monkeypatch):

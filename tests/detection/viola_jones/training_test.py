@@ -101,8 +101,8 @@ def test_lines_say_what_happens(trained):
 
 
 def test_it_finds_faces_in_pictures(faces, tmp_path):
-    settings = SETTINGS._replace(stages=8, negatives=400)
-    cascade = begin(faces, tmp_path, settings, 12).run()
+    settings = SETTINGS._replace(stages=8, negatives=300)
+    cascade = begin(faces, tmp_path, settings, 4).run()
     hits = false = 0
     for seed in range(6):
         picture, boxes = made_faces.scene(seed)
