@@ -92,7 +92,8 @@ def test_the_curve_of_a_stage(trained):
 
 
 def test_lines_say_what_happens(trained):
-    lines = trained[2]
+    # On a slow machine it says in between how far it is.
+    lines = [line for line in trained[2] if "so far" not in line]
     assert lines[0].startswith("stage 1: 250 of 250 negatives among ")
     assert lines[1].startswith(
         f"stage 1: {trained[1].stage_trees[0]} trees, detection "
@@ -202,7 +203,7 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(
         for one in (resumed, undisturbed[0])
     ]
     assert without_seconds[0] == without_seconds[1]
-    assert sum("negatives among" in line for line in lines) == (
+    assert sum(" negatives among " in line for line in lines) == (
         1 if moment == "stage" else 0
     )
 
