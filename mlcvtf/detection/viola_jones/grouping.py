@@ -55,10 +55,10 @@ def _inside(boxes, counts, epsilon):
 
 def _label(windows, epsilon):
     """Numbers the connected groups of alike windows, by their first window."""
-    from mlcvtf.detection.viola_jones import kernels
+    from mlcvtf.detection.viola_jones import grouping_kernels
 
     order = np.argsort(windows[:, 0], kind="stable")
     roots = np.empty(len(windows), np.int64)
-    roots[order] = order[kernels.connect(windows[order], 0.5 * epsilon)]
+    roots[order] = order[grouping_kernels.connect(windows[order], 0.5 * epsilon)]
     _, first, labels = np.unique(roots, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[labels]

@@ -1,27 +1,24 @@
 """The loops of the scan, compiled by numba.
 
-Arithmetic follows OpenCV 4 to the bit: integers of 32 bits, features in float32, votes
-added in float64. A feature whose weights are whole numbers and whose sums float32 holds
-exactly is computed in integers, as differences of corners: the result is the same.
-
-A stage sees its windows in two forms. Where several of `LANES` neighbours are left, it
-runs over all of them, dead ones included, since neighbours in memory are read by one
-instruction; single windows are listed and each corner is looked up by itself. Offsets
-are unsigned, since numba looks for negative ones otherwise.
+Arithmetic follows OpenCV 4 to the bit; votes are added in float64. A stage sees its
+windows in the two forms of `value_kernels.py`: where several of `LANES` neighbours are
+left, it runs over all of them, dead ones included; single windows are listed.
 """
 
 import numpy as np
-from numba import njit
 
-# Windows of a block.
-LANES = 16
+from mlcvtf.detection.viola_jones.value_kernels import (
+    LANES,
+    block_values,
+    compiled,
+    list_values,
+)
+
 # Windows left from which on a block costs less than listing them.
 DENSE = 4
 # Stages that run over one piece of a level after the other, whose lists stay in the
 # cache; then so few windows are left that those of all pieces are listed together.
 EARLY = 3
-
-compiled = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @compiled
@@ -43,192 +40,6 @@ def _norms(sums, squares, base, corners, area, norms):
         norm = np.float32(1.0 / np.sqrt(max(spread, 1e-30)))
         good = (spread > 0.0) & (size * np.float64(norm) < 0.1)
         norms[i] = norm if good else np.float32(-1.0)
-
-
-@compiled
-def _block_three(image, places, corners, weights, values):
-    a, b = corners[0, 0], corners[0, 1]
-    c, d = corners[1, 0], corners[1, 1]
-    e, f = corners[2, 0], corners[2, 1]
-    u, v, w = weights[0], weights[1], weights[2]
-    for i in range(len(places)):
-        place, first = places[i], np.uint64(i * LANES)
-        for k in range(np.uint64(LANES)):
-            p = place + k
-            values[first + k] = np.float32(
-                np.int32(
-                    u * (image[p + a] - image[p + b])
-                    + v * (image[p + c] - image[p + d])
-                    + w * (image[p + e] - image[p + f])
-                )
-            )
-
-
-@compiled
-def _block_four(image, places, corners, weights, values):
-    a, b = corners[0, 0], corners[0, 1]
-    c, d = corners[1, 0], corners[1, 1]
-    e, f = corners[2, 0], corners[2, 1]
-    g, h = corners[3, 0], corners[3, 1]
-    u, v, w, x = weights[0], weights[1], weights[2], weights[3]
-    for i in range(len(places)):
-        place, first = places[i], np.uint64(i * LANES)
-        for k in range(np.uint64(LANES)):
-            p = place + k
-            values[first + k] = np.float32(
-                np.int32(
-                    u * (image[p + a] - image[p + b])
-                    + v * (image[p + c] - image[p + d])
-                    + w * (image[p + e] - image[p + f])
-                    + x * (image[p + g] - image[p + h])
-                )
-            )
-
-
-@compiled
-def _block_six(image, places, corners, weights, values):
-    a, b = corners[0, 0], corners[0, 1]
-    c, d = corners[1, 0], corners[1, 1]
-    e, f = corners[2, 0], corners[2, 1]
-    g, h = corners[3, 0], corners[3, 1]
-    j, m = corners[4, 0], corners[4, 1]
-    n, o = corners[5, 0], corners[5, 1]
-    u, v, w, x = weights[0], weights[1], weights[2], weights[3]
-    y, z = weights[4], weights[5]
-    for i in range(len(places)):
-        place, first = places[i], np.uint64(i * LANES)
-        for k in range(np.uint64(LANES)):
-            p = place + k
-            values[first + k] = np.float32(
-                np.int32(
-                    u * (image[p + a] - image[p + b])
-                    + v * (image[p + c] - image[p + d])
-                    + w * (image[p + e] - image[p + f])
-                    + x * (image[p + g] - image[p + h])
-                    + y * (image[p + j] - image[p + m])
-                    + z * (image[p + n] - image[p + o])
-                )
-            )
-
-
-@compiled
-def _block_rectangle(image, places, corners, weight, values):
-    a, b, c, d = corners[0], corners[1], corners[2], corners[3]
-    for i in range(len(places)):
-        place, first = places[i], np.uint64(i * LANES)
-        for k in range(np.uint64(LANES)):
-            p = place + k
-            values[first + k] += weight * np.float32(
-                np.int32(image[p + a] - image[p + b] - image[p + c] + image[p + d])
-            )
-
-
-@compiled
-def _block_values(image, places, node, plan, values):
-    """Computes a node's feature for blocks of windows, given by their first."""
-    counts, corners, weights, rectangles, rectangle_weights = plan
-    count = counts[node]
-    if count == 3:
-        _block_three(image, places, corners[node], weights[node], values)
-    elif count == 4:
-        _block_four(image, places, corners[node], weights[node], values)
-    elif count == 6:
-        _block_six(image, places, corners[node], weights[node], values)
-    else:
-        values[:] = np.float32(0.0)
-        for k in range(3):
-            weight = rectangle_weights[node, k]
-            if weight != 0:
-                _block_rectangle(image, places, rectangles[node, k], weight, values)
-
-
-@compiled
-def _list_three(image, places, corners, weights, values):
-    a, b = corners[0, 0], corners[0, 1]
-    c, d = corners[1, 0], corners[1, 1]
-    e, f = corners[2, 0], corners[2, 1]
-    u, v, w = weights[0], weights[1], weights[2]
-    for i in range(len(places)):
-        p = places[i]
-        values[i] = np.float32(
-            np.int32(
-                u * (image[p + a] - image[p + b])
-                + v * (image[p + c] - image[p + d])
-                + w * (image[p + e] - image[p + f])
-            )
-        )
-
-
-@compiled
-def _list_four(image, places, corners, weights, values):
-    a, b = corners[0, 0], corners[0, 1]
-    c, d = corners[1, 0], corners[1, 1]
-    e, f = corners[2, 0], corners[2, 1]
-    g, h = corners[3, 0], corners[3, 1]
-    u, v, w, x = weights[0], weights[1], weights[2], weights[3]
-    for i in range(len(places)):
-        p = places[i]
-        values[i] = np.float32(
-            np.int32(
-                u * (image[p + a] - image[p + b])
-                + v * (image[p + c] - image[p + d])
-                + w * (image[p + e] - image[p + f])
-                + x * (image[p + g] - image[p + h])
-            )
-        )
-
-
-@compiled
-def _list_six(image, places, corners, weights, values):
-    a, b = corners[0, 0], corners[0, 1]
-    c, d = corners[1, 0], corners[1, 1]
-    e, f = corners[2, 0], corners[2, 1]
-    g, h = corners[3, 0], corners[3, 1]
-    j, m = corners[4, 0], corners[4, 1]
-    n, o = corners[5, 0], corners[5, 1]
-    u, v, w, x = weights[0], weights[1], weights[2], weights[3]
-    y, z = weights[4], weights[5]
-    for i in range(len(places)):
-        p = places[i]
-        values[i] = np.float32(
-            np.int32(
-                u * (image[p + a] - image[p + b])
-                + v * (image[p + c] - image[p + d])
-                + w * (image[p + e] - image[p + f])
-                + x * (image[p + g] - image[p + h])
-                + y * (image[p + j] - image[p + m])
-                + z * (image[p + n] - image[p + o])
-            )
-        )
-
-
-@compiled
-def _list_rectangle(image, places, corners, weight, values):
-    a, b, c, d = corners[0], corners[1], corners[2], corners[3]
-    for i in range(len(places)):
-        p = places[i]
-        values[i] += weight * np.float32(
-            np.int32(image[p + a] - image[p + b] - image[p + c] + image[p + d])
-        )
-
-
-@compiled
-def _list_values(image, places, node, plan, values):
-    """Computes a node's feature for a list of windows."""
-    counts, corners, weights, rectangles, rectangle_weights = plan
-    count = counts[node]
-    if count == 3:
-        _list_three(image, places, corners[node], weights[node], values)
-    elif count == 4:
-        _list_four(image, places, corners[node], weights[node], values)
-    elif count == 6:
-        _list_six(image, places, corners[node], weights[node], values)
-    else:
-        values[:] = np.float32(0.0)
-        for k in range(3):
-            weight = rectangle_weights[node, k]
-            if weight != 0:
-                _list_rectangle(image, places, rectangles[node, k], weight, values)
 
 
 @compiled
@@ -276,9 +87,9 @@ def _stage(images, stage, plan, nodes, stages, windows, blocks):
         for node in range(begin, end):
             image = tilted if is_tilted[node] else sums
             if blocks:
-                _block_values(image, places, node, plan, values)
+                block_values(image, places, node, plan, values)
             else:
-                _list_values(image, places, node, plan, values)
+                list_values(image, places, node, plan, values)
             if end - begin > 1:
                 _compare(values, norms, thresholds[node], node - begin, bits)
         if end - begin > 1:
@@ -455,44 +266,3 @@ def run(images, stride, pieces, plan, inner, nodes, stages):
         images, (early, number), plan, nodes, stages, scratch, every, left
     )
     return every[0][:left].copy(), every[2][:left] - stages[1][-1]
-
-
-@compiled
-def _root(parents, i):
-    while parents[i] != i:
-        parents[i] = parents[parents[i]]
-        i = parents[i]
-    return i
-
-
-@compiled
-def connect(boxes, slack):
-    """Connects boxes whose edges are all near each other's.
-
-    Args:
-        boxes: int32 `[n, 4]` x, y, width, height, sorted by x.
-        slack: how far edges may be apart, as a share of the sum of the smaller width
-            and the smaller height.
-
-    Returns:
-        int64 `[n]`, one box of the group that a box belongs to, the same for all.
-    """
-    parents = np.arange(len(boxes))
-    for i in range(len(boxes)):
-        x, y, w, h = boxes[i]
-        for j in range(i + 1, len(boxes)):
-            # No box further to the right can be near enough.
-            if boxes[j, 0] - x > slack * (w + h):
-                break
-            delta = slack * (min(w, boxes[j, 2]) + min(h, boxes[j, 3]))
-            near = (
-                (boxes[j, 0] - x <= delta)
-                & (abs(boxes[j, 1] - y) <= delta)
-                & (abs(boxes[j, 0] + boxes[j, 2] - x - w) <= delta)
-                & (abs(boxes[j, 1] + boxes[j, 3] - y - h) <= delta)
-            )
-            if near:
-                parents[_root(parents, j)] = _root(parents, i)
-    for i in range(len(boxes)):
-        parents[i] = _root(parents, i)
-    return parents
