@@ -55,7 +55,7 @@ def mobilenet_v2(
         origin: "keras" for the authors' padding and epsilon, "torch" for PyTorch's.
         small_images: the stem keeps the resolution and only two stages halve it, for
             pictures of about 32 x 32.
-        normalisation: see `mlcvtf.backbones.stem.NORMALISATIONS`; None is what the
+        normalisation: see `mlcvtf.backbones.stem.image_input`; None is what the
             origin's weights were trained with.
 
     Returns:

@@ -7,14 +7,7 @@ network, in the padding of the weights' source.
 
 import keras
 
-# Mean and standard deviation of pixels in 0..1, per channel. "mean_std" is ImageNet's,
-# as every release that standardises rounds it; "unit" maps to -1..1.
-NORMALISATIONS = {
-    "mean_std": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "unit": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "zero_one": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-}
-ACTIVATIONS = {"relu": {}, "relu6": {"max_value": 6.0}}
+from mlcvtf.layers.normalisation import ImageNormalisation, named_normalisation
 
 
 def image_input(input_shape: tuple, normalisation: str | tuple):
@@ -22,12 +15,11 @@ def image_input(input_shape: tuple, normalisation: str | tuple):
 
     Args:
         input_shape: height, width and 3 channels; height and width may be None.
-        normalisation: key of `NORMALISATIONS`, or (mean, deviation), each a number
-            per channel in 0..1.
+        normalisation: name that `named_normalisation` knows, or (mean, deviation),
+            each a number per channel in 0..255.
 
     Returns:
-        (symbolic float32 `[batch, height, width, 3]` in 0..255; the same as
-        `(x / 255 - mean) / deviation`).
+        (symbolic float32 `[batch, height, width, 3]` in 0..255, the same normalised).
 
     Raises:
         ValueError: the input has not three channels, or `normalisation` is unknown.
@@ -38,19 +30,9 @@ def image_input(input_shape: tuple, normalisation: str | tuple):
         )
     images = keras.Input(input_shape, name="images")
     if isinstance(normalisation, str):
-        if normalisation not in NORMALISATIONS:
-            raise ValueError(
-                f"normalisation is one of {', '.join(NORMALISATIONS)} or (mean, "
-                f"deviation), received {normalisation!r}"
-            )
-        normalisation = NORMALISATIONS[normalisation]
-    mean, deviation = normalisation
-    if len(set(mean)) == len(set(deviation)) == 1:
-        scale, offset = 1 / (255 * deviation[0]), -mean[0] / deviation[0]
+        layer = named_normalisation(normalisation, name="normalisation")
     else:
-        scale = [1 / (255 * d) for d in deviation]
-        offset = [-m / d for m, d in zip(mean, deviation, strict=True)]
-    layer = keras.layers.Rescaling(scale, offset=offset, name="normalisation")
+        layer = ImageNormalisation(*normalisation, name="normalisation")
     return images, layer(images)
 
 
@@ -64,6 +46,7 @@ def convolution_block(
     epsilon: float,
     momentum: float,
     name: str,
+    kernel_initializer="glorot_uniform",
 ):
     """Applies a convolution, batch normalisation and an activation.
 
@@ -72,12 +55,13 @@ def convolution_block(
         channels: output channels.
         kernel_size: odd side of the kernel.
         stride: 1 or 2.
-        activation: "relu", "relu6" or another that `keras.layers.Activation` knows.
+        activation: "relu6" or one that `keras.layers.Activation` knows.
         padding: "same", or "symmetric" as in PyTorch; they differ where the stride
             is 2 and a side even.
         epsilon: of batch normalisation.
         momentum: of batch normalisation's moving statistics.
         name: of the convolution; the normalisation is `name` + "_normalisation".
+        kernel_initializer: of the convolution.
 
     Returns:
         Float `[batch, ceil(height / stride), ceil(width / stride), channels]`.
@@ -91,12 +75,12 @@ def convolution_block(
         stride,
         padding="valid" if symmetric else "same",
         use_bias=False,
+        kernel_initializer=kernel_initializer,
         name=name,
     )(x)
     x = keras.layers.BatchNormalization(
         epsilon=epsilon, momentum=momentum, name=f"{name}_normalisation"
     )(x)
-    if activation in ACTIVATIONS:
-        options = ACTIVATIONS[activation]
-        return keras.layers.ReLU(**options, name=f"{name}_activation")(x)
+    if activation == "relu6":
+        return keras.layers.ReLU(6.0, name=f"{name}_activation")(x)
     return keras.layers.Activation(activation, name=f"{name}_activation")(x)
