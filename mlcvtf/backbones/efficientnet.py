@@ -51,14 +51,14 @@ class Scaling(NamedTuple):
 
 # `efficientnet_params` of the release's efficientnet_builder.py.
 VARIANTS = {
-    "b0": Scaling(1.0, 1.0, 224, 0.2),
-    "b1": Scaling(1.0, 1.1, 240, 0.2),
-    "b2": Scaling(1.1, 1.2, 260, 0.3),
-    "b3": Scaling(1.2, 1.4, 300, 0.3),
-    "b4": Scaling(1.4, 1.8, 380, 0.4),
-    "b5": Scaling(1.6, 2.2, 456, 0.4),
-    "b6": Scaling(1.8, 2.6, 528, 0.5),
-    "b7": Scaling(2.0, 3.1, 600, 0.5),
+    "efficientnet_b0": Scaling(1.0, 1.0, 224, 0.2),
+    "efficientnet_b1": Scaling(1.0, 1.1, 240, 0.2),
+    "efficientnet_b2": Scaling(1.1, 1.2, 260, 0.3),
+    "efficientnet_b3": Scaling(1.2, 1.4, 300, 0.3),
+    "efficientnet_b4": Scaling(1.4, 1.8, 380, 0.4),
+    "efficientnet_b5": Scaling(1.6, 2.2, 456, 0.4),
+    "efficientnet_b6": Scaling(1.8, 2.6, 528, 0.5),
+    "efficientnet_b7": Scaling(2.0, 3.1, 600, 0.5),
 }
 # Padding and batch normalisation's epsilon. "keras" is the release's: timm's tf_
 # variants have it too. torchvision took its B5 to B7 over with the release's epsilon.
@@ -67,14 +67,14 @@ ORIGINS = {
     "torchvision": ("symmetric", 1e-5),
     "timm": ("symmetric", 1e-5),
 }
-TORCHVISION_EPSILON = {"b5": 1e-3, "b6": 1e-3, "b7": 1e-3}
+TORCHVISION_EPSILON = {f"efficientnet_b{number}": 1e-3 for number in (5, 6, 7)}
 
 
 def efficientnet(
-    variant: str | Scaling = "b0",
+    variant: str | Scaling = "efficientnet_b0",
+    origin: str = "keras",
     last: bool = True,
     input_shape: tuple = (None, None, 3),
-    origin: str = "keras",
     small_images: bool = False,
     normalisation: str | tuple = "mean_std",
     drop_rate: float = 0.2,
@@ -84,11 +84,11 @@ def efficientnet(
     """Builds EfficientNet as a pyramid of feature maps.
 
     Args:
-        variant: "b0" to "b7", or multipliers of one's own.
+        variant: "efficientnet_b0" to "efficientnet_b7", or multipliers of one's own.
+        origin: "keras" for the release's padding and epsilon, "torchvision", "timm".
         last: closes with the 1x1 convolution of 1280 (times width) channels, as
             classifiers do; detectors leave it out.
         input_shape: height, width and 3 channels; height and width may be None.
-        origin: "keras" for the release's padding and epsilon, "torchvision", "timm".
         small_images: the stem keeps the resolution and only two stages halve it, for
             pictures of about 32 x 32.
         normalisation: see `mlcvtf.backbones.stem.image_input`; all sources standardise
@@ -146,8 +146,8 @@ def efficientnet(
     if last:
         x = convolution(x, LAST_CHANNELS, 1, 1, "last")
     outputs[f"P{level}"] = x
-    title = f"efficientnet_{variant}" if isinstance(variant, str) else "efficientnet"
-    return keras.Model(images, outputs, name=name or title)
+    title = name or (variant if isinstance(variant, str) else "efficientnet")
+    return keras.Model(images, outputs, name=title)
 
 
 def _rows(scaling, small_images):

@@ -1,8 +1,7 @@
 """Where the arrays of published EfficientNets go, by names.
 
-Used as `carry(ImageClassifier(efficientnet(variant, origin=...), 1000), arrays, rules,
-skipped)`. The origin that goes with each source: "keras" for `keras.applications` and
-timm's tf_efficientnet_*, "timm" for timm's efficientnet_*, and "torchvision".
+Used as `carry(ImageClassifier(network(source, architecture), 1000), arrays,
+rules(source), SKIPPED[source])`.
 """
 
 import string
@@ -10,7 +9,7 @@ import string
 import keras
 import numpy as np
 
-from mlcvtf.backbones.efficientnet import TABLE_1
+from mlcvtf.backbones.efficientnet import TABLE_1, VARIANTS, efficientnet
 from mlcvtf.weights.name_map import Rule
 from mlcvtf.weights.rules import (
     COUNTERS,
@@ -21,6 +20,17 @@ from mlcvtf.weights.rules import (
 )
 
 STAGES = range(1, len(TABLE_1) + 1)
+# Source to its names of architectures, each with the variant and the origin.
+ARCHITECTURES = {
+    "keras": {
+        v.replace("efficientnet_b", "EfficientNetB"): (v, "keras") for v in VARIANTS
+    },
+    "torchvision": {v: (v, "torchvision") for v in VARIANTS},
+    "timm": {
+        **{v: (v, "timm") for v in VARIANTS},
+        **{f"tf_{v}": (v, "keras") for v in VARIANTS},
+    },
+}
 # B7 has 13 blocks in its longest stage; `keras.applications` letters them.
 LETTERS = string.ascii_lowercase
 SKIPPED = {
@@ -28,6 +38,27 @@ SKIPPED = {
     "torchvision": COUNTERS,
     "timm": COUNTERS,
 }
+
+
+def network(source: str, architecture: str, **options) -> keras.Model:
+    """Builds the backbone that a published network's arrays fit.
+
+    Args:
+        source: key of `ARCHITECTURES`.
+        architecture: the source's name of it.
+        **options: of `efficientnet`.
+
+    Returns:
+        The backbone.
+
+    Raises:
+        ValueError: unknown source or architecture.
+    """
+    known = ARCHITECTURES.get(source, {})
+    if architecture not in known:
+        names = ", ".join(known) or ", ".join(ARCHITECTURES)
+        raise ValueError(f"known are {names}, received {source} {architecture!r}")
+    return efficientnet(*known[architecture], **options)
 
 
 def rules(source: str) -> list[Rule]:

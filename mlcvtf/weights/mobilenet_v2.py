@@ -1,11 +1,12 @@
 """Where the arrays of published MobileNetV2s go, by names.
 
-Used as `carry(ImageClassifier(mobilenet_v2(alpha, origin=...), 1000), arrays, rules,
-skipped)`, origin being "keras" for `keras.applications`, "torch" for torchvision and
-timm.
+Used as `carry(ImageClassifier(network(source, architecture), 1000), arrays,
+rules(source), SKIPPED[source])`.
 """
 
-from mlcvtf.backbones.mobilenet_v2 import TABLE_2
+import keras
+
+from mlcvtf.backbones.mobilenet_v2 import TABLE_2, mobilenet_v2
 from mlcvtf.weights.name_map import Rule
 from mlcvtf.weights.rules import (
     COUNTERS,
@@ -16,11 +17,46 @@ from mlcvtf.weights.rules import (
 )
 
 SKIPPED = {"keras": (), "torchvision": COUNTERS, "timm": COUNTERS}
+# Source to its names of architectures, each with the width multiplier and the origin.
+ARCHITECTURES = {
+    "keras": {
+        f"MobileNetV2_{alpha:.2f}": (alpha, "keras")
+        for alpha in (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
+    },
+    "torchvision": {"mobilenet_v2": (1.0, "torch")},
+    "timm": {
+        f"mobilenetv2_{round(alpha * 100):03}": (alpha, "torch")
+        for alpha in (0.35, 0.5, 0.75, 1.0, 1.4)
+    },
+}
 BLOCKS = tuple(
     (stage, block, row[0])
     for stage, row in enumerate(TABLE_2, 1)
     for block in range(row[2])
 )
+
+
+def network(source: str, architecture: str, **options) -> keras.Model:
+    """Builds the backbone that a published network's arrays fit.
+
+    Args:
+        source: key of `ARCHITECTURES`.
+        architecture: the source's name of it; `keras.applications` has one function,
+            so that its names end in the width multiplier here.
+        **options: of `mobilenet_v2`.
+
+    Returns:
+        The backbone.
+
+    Raises:
+        ValueError: unknown source or architecture.
+    """
+    known = ARCHITECTURES.get(source, {})
+    if architecture not in known:
+        names = ", ".join(known) or ", ".join(ARCHITECTURES)
+        raise ValueError(f"known are {names}, received {source} {architecture!r}")
+    alpha, origin = known[architecture]
+    return mobilenet_v2(alpha, origin=origin, **options)
 
 
 def rules(source: str) -> list[Rule]:
