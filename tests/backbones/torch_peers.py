@@ -25,7 +25,8 @@ MODULES = {
     ("mobilenet_v2", "torchvision"): ["features.1", "features.3", "features.6",
                                       "features.13", "features.18"],
     ("mobilenet_v2", "timm"): ["blocks.0", "blocks.1", "blocks.2", "blocks.4", "bn2"],
-    ("regnet", "torchvision"): ["stem", *(f"trunk_output.block{i}" for i in range(1, 5))],
+    ("regnet", "torchvision"): ["stem", *(
+        f"trunk_output.block{i}" for i in range(1, 5))],
     ("regnet", "timm"): ["stem", "s1", "s2", "s3", "s4"],
     ("regnet", "hugging_face"): ["regnet.embedder", *(
         f"regnet.encoder.stages.{i}" for i in range(4))],
