@@ -172,7 +172,8 @@ def width_per_group(groups: int, filters: int = 256, width: int = 64) -> int:
 
     A bottleneck of `width` w between maps of `filters` C channels has 2 C w + 9 w^2
     weights, a block of G groups G (2 C d + 9 d^2), and multiply-adds are both times the
-    places. d is the positive root of the difference, rounded.
+    places. The difference has one positive root; d is the whole number beside it that
+    comes closer in cost.
 
     Args:
         groups: number of groups G, at least 1.
@@ -196,9 +197,14 @@ def width_per_group(groups: int, filters: int = 256, width: int = 64) -> int:
             "groups, filters and width are at least 1, received "
             f"{groups}, {filters} and {width}"
         )
+
+    def difference(group_width):
+        blocks = groups * (2 * filters * group_width + 9 * group_width**2)
+        return abs(blocks - (2 * filters * width + 9 * width**2))
+
     share = (2 * filters * width + 9 * width**2) / groups
-    root = (math.sqrt(filters**2 + 9 * share) - filters) / 9
-    return max(1, round(root))
+    below = math.floor((math.sqrt(filters**2 + 9 * share) - filters) / 9)
+    return min(max(1, below), below + 1, key=difference)
 
 
 def _check(variant, origin, total_stride, small_images, input_shape):

@@ -30,6 +30,10 @@ def smooth(count, height, width, seed=0):
 def draw(path, shape):
     """Returns the array of a variable, from its name alone."""
     generator = np.random.default_rng(zlib.crc32(path.encode()))
+    if path.endswith("conv3_normalisation/gamma"):
+        # A trained block adds little to its input. With large steps the rounding of 100
+        # layers grows to 2e-4 of the largest output, in any implementation.
+        return generator.uniform(0.1, 0.4, shape).astype("float32")
     if path.endswith("gamma"):
         return generator.uniform(0.3, 1.0, shape).astype("float32")
     if path.endswith("variance"):
@@ -48,7 +52,7 @@ def classifier(source, name):
 
 def with_statistics(model):
     """Gives a model the statistics of one training pass."""
-    model.backbone(smooth(6, 96, 96, seed=1), training=True)
+    model.backbone(smooth(6, 64, 64, seed=1), training=True)
     return model
 
 
@@ -58,6 +62,14 @@ def outputs(model, images):
     pooled = keras.ops.mean(maps["P5"], axis=(1, 2))
     return {"logits": np.asarray(model.head(pooled)),
             **{level: np.asarray(value) for level, value in maps.items()}}
+
+
+def place(name, rules):
+    """Returns the path that a source's name goes to, None where it is left out."""
+    if any(re.fullmatch(pattern, name) for pattern in SKIPPED):
+        return None
+    return next(match.expand(rule.target) for rule in rules
+                if (match := re.fullmatch(rule.pattern, name)))
 
 
 def source_arrays(model, shapes, source, variant):
@@ -72,17 +84,15 @@ def source_arrays(model, shapes, source, variant):
     values = {v.path: np.asarray(v) for v in model.variables}
     arrays = {}
     for name, shape in shapes.items():
-        if any(re.fullmatch(pattern, name) for pattern in SKIPPED):
+        path = place(name, rules(source, variant))
+        if path is None:
             arrays[name] = np.zeros(shape, "int64")
-            continue
-        rule, match = next((rule, match) for rule in rules(source, variant)
-                           if (match := re.fullmatch(rule.pattern, name)))
-        value = values[match.expand(rule.target)]
-        if rule.layout == "convolution":
-            value = value.transpose(3, 2, 0, 1)
-        elif rule.layout == "dense":
-            value = value.T.reshape(shape)
-        arrays[name] = value
+        elif source != "keras" and values[path].ndim == 4:
+            arrays[name] = values[path].transpose(3, 2, 0, 1)
+        elif source != "keras" and values[path].ndim == 2:
+            arrays[name] = values[path].T.reshape(shape)
+        else:
+            arrays[name] = values[path]
     return arrays
 
 
@@ -98,5 +108,6 @@ def difference(found, expected):
 
 def summary(values):
     """Returns what a golden file holds of outputs: few numbers of each."""
-    return {name: value.reshape(len(value), -1)[:, :: max(1, value[0].size // 32)][:, :32]
-            for name, value in values.items()}
+    rows = {name: value.reshape(len(value), -1) for name, value in values.items()}
+    return {name: row[:, :: max(1, row.shape[1] // 32)][:, :32]
+            for name, row in rows.items()}
