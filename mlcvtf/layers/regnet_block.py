@@ -82,6 +82,8 @@ class RegNetBlock(keras.layers.Layer):
         for steps in (self.branch, self.projection):
             shape = input_shape
             for step in steps:
+                # Keras freezes only the layers that are there when a block is frozen.
+                step.trainable = self.trainable
                 step.build(shape)
                 shape = step.compute_output_shape(shape)
 

@@ -60,3 +60,10 @@ def test_refuses_bad_arguments():
         InvertedResidual(0)
     with pytest.raises(ValueError, match="padding is .* received 'valid'"):
         InvertedResidual(8, padding="valid")
+
+
+def test_a_block_that_is_built_frozen_keeps_its_statistics():
+    layer = InvertedResidual(8, trainable=False)
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 8)).astype("float32")
+    np.testing.assert_array_equal(layer(x, training=True), layer(x, training=False))
+    assert not any(variable.trainable for variable in layer.variables)

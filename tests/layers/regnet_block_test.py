@@ -40,3 +40,10 @@ def test_groups_have_equal_width():
 def test_refuses_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         RegNetBlock(16, **arguments)
+
+
+def test_a_block_that_is_built_frozen_keeps_its_statistics():
+    layer = RegNetBlock(8, 4, trainable=False)
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 8)).astype("float32")
+    np.testing.assert_array_equal(layer(x, training=True), layer(x, training=False))
+    assert not any(variable.trainable for variable in layer.variables)
