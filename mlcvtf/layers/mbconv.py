@@ -120,9 +120,9 @@ class MBConv(keras.layers.Layer):
             )
         shape = input_shape
         for step in self.steps:
+            step.build(shape)
             # Keras freezes only the layers that are there when a block is frozen.
             step.trainable = self.trainable
-            step.build(shape)
             shape = step.compute_output_shape(shape)
 
     def _depthwise(self):
