@@ -135,7 +135,7 @@ MODELS = {
         named_normalisation, lambda: named_normalisation("mean_std"), pictures(8)
     ),
     "squeeze_excite": Model(
-        SqueezeExcite, lambda: SqueezeExcite(2), noise(BATCH, 7, 9, 4)
+        SqueezeExcite, lambda: SqueezeExcite(8), noise(BATCH, 7, 9, 4)
     ),
     "residual_basic": Model(
         BasicBlock, lambda: BasicBlock(6, 2, shortcut="padding"), noise(BATCH, 7, 9, 4)
@@ -172,7 +172,9 @@ MODELS = {
     ),
     # The smallest of the published ones; its blocks are tried one by one above.
     "resnet": Model(
-        resnet, lambda: resnet("resnet18", input_shape=(32, 32, 3)), pictures(32)
+        resnet,
+        lambda: resnet("resnet18", total_stride=8, input_shape=(32, 32, 3)),
+        pictures(32),
     ),
     "resnet_small": Model(
         small_resnet, lambda: small_resnet((4, 8, 8), 1, expansion=2, groups=2),
