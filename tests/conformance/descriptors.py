@@ -12,13 +12,20 @@ import keras
 import numpy as np
 
 from mlcvtf.backbones.mobilenet_v2 import mobilenet_v2
+from mlcvtf.backbones.resnet import resnet
+from mlcvtf.backbones.small_resnet import small_resnet, wide_resnet
 from mlcvtf.classification.classifier import ImageClassifier
 from mlcvtf.detection.centernet import CenterNet
 from mlcvtf.embedding.arcface import FaceEmbedder, face_backbone
 from mlcvtf.embedding.landmarks import SoftArgmax, landmark_network
+from mlcvtf.layers.aggregated_transformations import AggregatedTransformations
 from mlcvtf.layers.decoder import pyramid_decoder
+from mlcvtf.layers.grouped_convolution import GroupedConv2D
 from mlcvtf.layers.inverted_residual import InvertedResidual
 from mlcvtf.layers.margins import AdditiveAngularMargin
+from mlcvtf.layers.normalisation import ImageNormalisation, named_normalisation
+from mlcvtf.layers.residual import BasicBlock, BottleneckBlock, PreActivationBlock
+from mlcvtf.layers.squeeze_excite import SqueezeExcite
 from mlcvtf.losses.heatmap import HeatmapFocalLoss
 from mlcvtf.metrics.mean_average_precision import MeanAveragePrecision
 
@@ -111,6 +118,41 @@ MODELS = {
     "inverted_residual_strided": Model(
         InvertedResidual, lambda: InvertedResidual(6, 1, 2), noise(BATCH, 7, 9, 4)
     ),
+    "grouped_conv": Model(
+        GroupedConv2D,
+        lambda: GroupedConv2D(8, 3, 2, 2, "symmetric", use_bias=True),
+        noise(BATCH, 7, 9, 4),
+    ),
+    "grouped_conv_depthwise": Model(
+        GroupedConv2D, lambda: GroupedConv2D(8, 3, 4), noise(BATCH, 7, 9, 4)
+    ),
+    "image_normalisation": Model(
+        ImageNormalisation,
+        lambda: ImageNormalisation([120, 115, 100], [60, 55, 50], bgr=True),
+        pictures(8),
+    ),
+    "named_normalisation": Model(
+        named_normalisation, lambda: named_normalisation("mean_std"), pictures(8)
+    ),
+    "squeeze_excite": Model(
+        SqueezeExcite, lambda: SqueezeExcite(8), noise(BATCH, 7, 9, 4)
+    ),
+    "residual_basic": Model(
+        BasicBlock, lambda: BasicBlock(6, 2, shortcut="padding"), noise(BATCH, 7, 9, 4)
+    ),
+    "residual_bottleneck": Model(
+        BottleneckBlock,
+        lambda: BottleneckBlock(8, 4, 2, 1, 2, "conv1", 4, use_bias=True),
+        noise(BATCH, 7, 9, 4),
+    ),
+    "residual_pre_activation": Model(
+        PreActivationBlock, lambda: PreActivationBlock(6, 2, 0.1), noise(BATCH, 7, 9, 4)
+    ),
+    "residual_aggregated": Model(
+        AggregatedTransformations,
+        lambda: AggregatedTransformations(4, 2, 2, "summed", 2),
+        noise(BATCH, 7, 9, 4),
+    ),
     "additive_angular_margin": Model(
         AdditiveAngularMargin,
         lambda: AdditiveAngularMargin(5, scale=8.0),
@@ -127,6 +169,19 @@ MODELS = {
     ),
     "mobilenet_v2": Model(
         mobilenet_v2, lambda: mobilenet_v2(0.1, None, (32, 32, 3)), pictures(32)
+    ),
+    # The smallest of the published ones; its blocks are tried one by one above.
+    "resnet": Model(
+        resnet,
+        lambda: resnet("resnet18", total_stride=8, input_shape=(32, 32, 3)),
+        pictures(32),
+    ),
+    "resnet_small": Model(
+        small_resnet, lambda: small_resnet((4, 8, 8), 1, expansion=2, groups=2),
+        pictures(16),
+    ),
+    "resnet_wide": Model(
+        wide_resnet, lambda: wide_resnet(10, 1, 0.1), pictures(16)
     ),
     "face_backbone": Model(
         face_backbone, lambda: face_backbone("tiny", 8, size=32), pictures(32)
