@@ -131,6 +131,9 @@ class AuxiliaryHead(keras.layers.Layer):
         places = input_shape[1] * input_shape[2]
         self.hidden.build((None, places * self.channels))
         self.logits.build((None, self.units))
+        # A head that was saved frozen is built frozen.
+        for layer in (self.reduce, self.hidden, self.logits):
+            layer.trainable = self.trainable
 
     def call(self, inputs, training=None):
         x = self.reduce(inputs, training=training)

@@ -109,6 +109,9 @@ class ConvolutionUnit(keras.layers.Layer):
                 name="normalisation",
             )
             self.normalisation.build((*input_shape[:-1], self.filters))
+            self.normalisation.trainable = self.trainable
+        # Keras freezes only the layers that are there when a layer is frozen.
+        self.convolution.trainable = self.trainable
 
     def call(self, inputs, training=None):
         x = inputs

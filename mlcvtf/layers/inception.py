@@ -102,6 +102,8 @@ class InceptionModule(keras.layers.Layer):
             shape = input_shape
             for layer in chain:
                 layer.build(shape)
+                # A module that was saved frozen is built frozen.
+                layer.trainable = self.trainable
                 shape = layer.compute_output_shape(shape)
             shapes.append(shape)
         if len({tuple(shape[1:3]) for shape in shapes}) > 1:
@@ -200,6 +202,7 @@ class InceptionResidual(keras.layers.Layer):
             input_shape[-1], 1, dtype=self.dtype_policy, name="project"
         )
         self.project.build(self.module.compute_output_shape(input_shape))
+        self.module.trainable = self.project.trainable = self.trainable
 
     def call(self, inputs, training=None):
         x = self.project(self.module(inputs, training=training))
