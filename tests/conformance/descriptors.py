@@ -11,17 +11,28 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from mlcvtf.backbones.darknet import darknet
+from mlcvtf.backbones.inception import inception_v1
+from mlcvtf.backbones.inception_resnet import inception_resnet
 from mlcvtf.backbones.mobilenet_v2 import mobilenet_v2
 from mlcvtf.backbones.resnet import resnet
 from mlcvtf.backbones.small_resnet import small_resnet, wide_resnet
 from mlcvtf.classification.classifier import ImageClassifier
+from mlcvtf.classification.inception_classifier import (
+    BottleneckClassifier,
+    InceptionClassifier,
+)
 from mlcvtf.detection.centernet import CenterNet
 from mlcvtf.embedding.arcface import FaceEmbedder, face_backbone
 from mlcvtf.embedding.landmarks import SoftArgmax, landmark_network
 from mlcvtf.layers.aggregated_transformations import AggregatedTransformations
+from mlcvtf.layers.auxiliary_head import AuxiliaryHead, GridPooling
+from mlcvtf.layers.convolution_unit import ConvolutionUnit
 from mlcvtf.layers.decoder import pyramid_decoder
 from mlcvtf.layers.grouped_convolution import GroupedConv2D
+from mlcvtf.layers.inception import InceptionModule, InceptionResidual
 from mlcvtf.layers.inverted_residual import InvertedResidual
+from mlcvtf.layers.local_response_normalisation import LocalResponseNormalisation
 from mlcvtf.layers.margins import AdditiveAngularMargin
 from mlcvtf.layers.normalisation import ImageNormalisation, named_normalisation
 from mlcvtf.layers.residual import BasicBlock, BottleneckBlock, PreActivationBlock
@@ -102,6 +113,20 @@ def identities():
     return {"identity": np.array([2, -1]), "teacher": noise(BATCH, 8, seed=2)()}
 
 
+def inception_classifier():
+    """Builds the classifier with auxiliary heads on the first levels of a pyramid."""
+    x = images = keras.Input((64, 64, 3))
+    outputs = {}
+    for level in range(1, 4):
+        x = keras.layers.Conv2D(4, 3, 2, padding="same", activation="relu",
+                                name=f"stage{level}")(x)
+        outputs[f"P{level}"] = x
+    heads = {f"stage{level}": AuxiliaryHead(3, 2, 4, 0.1, name=f"auxiliary{level}",
+                                            batch_normalisation=level == 2)
+             for level in (1, 2)}
+    return InceptionClassifier(keras.Model(images, outputs), 3, 0.1, heads=heads)
+
+
 def face_embedder():
     return FaceEmbedder(
         face_backbone("tiny", features=8, size=32),
@@ -166,6 +191,63 @@ MODELS = {
         pyramid_decoder,
         lambda: pyramid_decoder({"P2": 3, "P3": 4}, width=4),
         lambda: {"P2": noise(BATCH, 8, 12, 3)(), "P3": noise(BATCH, 4, 6, 4)()},
+    ),
+    "convolution_unit": Model(
+        ConvolutionUnit, lambda: ConvolutionUnit(5, 3, 2, "symmetric", slope=0.1),
+        noise(BATCH, 7, 8, 4),
+    ),
+    "inception_module": Model(
+        InceptionModule,
+        lambda: InceptionModule(
+            (((2, 1),), ((3, 1), (4, (1, 3))), ((2, 1), (3, 5)), (("max", 3), (2, 1)))
+        ),
+        noise(BATCH, 7, 9, 4),
+    ),
+    "inception_module_strided": Model(
+        InceptionModule,
+        lambda: InceptionModule((((3, 3, 2),), (("average", 3, 2),)), "valid", True),
+        noise(BATCH, 7, 9, 4),
+    ),
+    "inception_residual": Model(
+        InceptionResidual,
+        lambda: InceptionResidual((((2, 1),), ((3, 1), (4, (3, 1)))), 0.5),
+        noise(BATCH, 7, 9, 4),
+    ),
+    "local_response_normalisation": Model(
+        LocalResponseNormalisation, lambda: LocalResponseNormalisation(3, 0.5),
+        noise(BATCH, 3, 4, 5),
+    ),
+    "grid_pooling": Model(GridPooling, GridPooling, noise(BATCH, 14, 9, 3)),
+    "grid_pooling_adaptive": Model(
+        GridPooling, lambda: GridPooling(3, "adaptive"), noise(BATCH, 7, 5, 3)
+    ),
+    "auxiliary_head": Model(
+        AuxiliaryHead, lambda: AuxiliaryHead(3, 4, 5), noise(BATCH, 4, 4, 3)
+    ),
+    "inception_v1": Model(
+        inception_v1, lambda: inception_v1(width=0.25, input_shape=(64, 64, 3)),
+        pictures(64),
+    ),
+    "inception_resnet": Model(
+        inception_resnet,
+        lambda: inception_resnet("v1", repeats=(1, 1, 0), width=0.1,
+                                 input_shape=(79, 79, 3)),
+        pictures(79),
+    ),
+    "darknet": Model(
+        darknet, lambda: darknet("17", width=0.1, input_shape=(64, 64, 3)), pictures(64)
+    ),
+    "inception_classifier": Model(
+        InceptionClassifier,
+        inception_classifier,
+        pictures(64),
+        lambda: np.array([2, 0], "int32"),
+    ),
+    "bottleneck_classifier": Model(
+        BottleneckClassifier,
+        lambda: BottleneckClassifier(pyramid(), 3, 4, dropout=0.0),
+        pictures(64),
+        lambda: np.array([2, 0], "int32"),
     ),
     "mobilenet_v2": Model(
         mobilenet_v2, lambda: mobilenet_v2(0.1, None, (32, 32, 3)), pictures(32)
