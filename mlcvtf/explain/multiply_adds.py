@@ -6,7 +6,8 @@ width. Biases, normalisation and activations are not counted, as in the papers'
 tables: FLOPs are twice these figures.
 
 A layer of another kind that multiplies by itself, outside its sub-layers, says so by a
-method `multiply_adds(*input_shapes) -> int`, which is used before anything here.
+method `multiply_adds(**shapes) -> int`, which is used before anything here. It is given
+the shapes of the tensors that the call has, by the names of its arguments.
 """
 
 import math
@@ -22,6 +23,8 @@ TRANSPOSED = (
 )
 SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 RECURRENT = (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)
+# By name, since this area takes models and imports none: `mlcvtf.layers.attention`.
+OWN_ATTENTION = "mlcvtf>MultiHeadAttention"
 # Layers whose formula holds for what they call as well.
 COVERING = RECURRENT
 
@@ -40,7 +43,7 @@ def multiply_adds(call: Call) -> int | None:
     shapes = [tuple(tensor.shape) for tensor in call.inputs]
     own = getattr(layer, "multiply_adds", None)
     if callable(own):
-        return int(own(*shapes))
+        return int(own(**_named_shapes(call)))
     if isinstance(layer, keras.layers.Dense):
         return math.prod(shapes[0][:-1]) * math.prod(layer.kernel.shape)
     if isinstance(layer, keras.layers.EinsumDense):
@@ -60,9 +63,24 @@ def multiply_adds(call: Call) -> int | None:
     return _attention(call)
 
 
+def _named_shapes(call):
+    """Returns argument name to shape, or to a list or dict of shapes."""
+    shapes = {}
+    for name, value in call.arguments.items():
+        tensors = keras.tree.flatten(value)
+        if tensors and all(keras.ops.is_tensor(tensor) for tensor in tensors):
+            shapes[name] = keras.tree.map_structure(lambda t: tuple(t.shape), value)
+    return shapes
+
+
 def _attention(call):
     """Counts the products of queries with keys and of their weights with values."""
     layer, arguments = call.layer, call.arguments
+    if keras.saving.get_registered_name(type(layer)) == OWN_ATTENTION:
+        batch, queries = arguments["queries"].shape[:2]
+        keys = arguments.get("keys")
+        keys = queries if keys is None else keys.shape[1]
+        return batch * queries * keys * (layer.query.units + layer.value.units)
     if isinstance(layer, keras.layers.MultiHeadAttention):
         batch, queries = arguments["query"].shape[:2]
         keys = arguments["value"].shape[1]

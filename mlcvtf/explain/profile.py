@@ -96,9 +96,9 @@ def profile(model: keras.layers.Layer, input_shape: Any = None) -> Profile:
     """Counts what a model costs, layer by layer.
 
     The model is traced, not run, so that large ones take no longer than their number
-    of layers asks. Attention inside `keras.layers.MultiHeadAttention` and in layers
-    with a method `multiply_adds` is counted; the matrix of attention weights, which
-    fused kernels never store, is not among the activations. Running moments are
+    of layers asks. Attention inside `MultiHeadAttention` (Keras's and ours) and in
+    layers with a method `multiply_adds` is counted; the matrix of attention weights,
+    which fused kernels never store, is not among the activations. Running moments are
     "statistics", not parameters.
 
     Args:

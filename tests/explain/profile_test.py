@@ -156,6 +156,20 @@ def test_attention_by_its_formula():
     assert found.parameters == model.count_params()
 
 
+def test_attention_of_this_package_equals_that_of_keras():
+    attention = pytest.importorskip("mlcvtf.layers.attention")
+    queries, keys = keras.Input((10, 12)), keras.Input((7, 12))
+    own = attention.MultiHeadAttention(4, 3, 5, 12)
+    peer = layers.MultiHeadAttention(4, 3, 5)
+    found = profile(keras.Model([queries, keys], own(queries, keys)))
+    expected = profile(keras.Model([queries, keys], peer(queries, keys)))
+    assert found.multiply_adds == expected.multiply_adds
+    assert found.uncounted == []
+    found = profile(keras.Model(queries, own(queries)))
+    expected = profile(keras.Model(queries, peer(queries, queries)))
+    assert found.multiply_adds == expected.multiply_adds
+
+
 @pytest.mark.parametrize("kind, expected", [
     (layers.Attention, 5 * 9 * 4 + 5 * 9 * 4), (layers.AdditiveAttention, 5 * 9 * 4)])
 def test_plain_attention(kind, expected):
@@ -180,8 +194,8 @@ class Product(layers.Layer):
 
 
 class Counted(Product):
-    def multiply_adds(self, shape):
-        return shape[0] * shape[1] * shape[1] * shape[2]
+    def multiply_adds(self, x):
+        return x[0] * x[1] * x[1] * x[2]
 
 
 def test_products_without_a_formula_are_named():
