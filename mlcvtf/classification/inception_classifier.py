@@ -167,6 +167,8 @@ class BottleneckClassifier(ImageClassifier):
             epsilon=epsilon, momentum=momentum, dtype="float32", name="normalisation"
         )
         self.normalisation.build((None, features))
+        # Deleted first: Keras goes on tracking a layer that is only replaced.
+        del self.head
         self.head = keras.layers.Dense(classes, dtype="float32", name="logits")
         self.head.build((None, features))
 

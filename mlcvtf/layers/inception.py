@@ -143,11 +143,11 @@ class InceptionModule(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="mlcvtf")
 class InceptionResidual(keras.layers.Layer):
-    """Adds a scaled inception module to its input: relu(x + scale * project(module(x))).
+    """Adds a scaled inception module to its input.
 
-    `project` is a 1x1 convolution with a bias and no rectifier that gives the module's
-    output the channels of the input. Scaling keeps the training of wide networks from
-    dying early.
+    relu(x + scale * project(module(x))), where `project` is a 1x1 convolution with a
+    bias and no rectifier that gives the module's output the channels of the input.
+    Scaling keeps the training of wide networks from dying early.
 
     Args:
         branches: as in `InceptionModule`, with stride 1.
