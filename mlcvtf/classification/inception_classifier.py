@@ -157,8 +157,10 @@ class BottleneckClassifier(ImageClassifier):
     ):
         if features < 1:
             raise ValueError(f"features is at least 1, received {features}")
+        # Before the classifier's own start, which builds the head on it.
+        self.features = features
         super().__init__(backbone, classes, dropout, label_smoothing, **kwargs)
-        self.features, self.epsilon, self.momentum = features, epsilon, momentum
+        self.epsilon, self.momentum = epsilon, momentum
         self.project = keras.layers.Dense(
             features, use_bias=False, dtype="float32", name="project"
         )
@@ -167,10 +169,9 @@ class BottleneckClassifier(ImageClassifier):
             epsilon=epsilon, momentum=momentum, dtype="float32", name="normalisation"
         )
         self.normalisation.build((None, features))
-        # Deleted first: Keras goes on tracking a layer that is only replaced.
-        del self.head
-        self.head = keras.layers.Dense(classes, dtype="float32", name="logits")
-        self.head.build((None, features))
+
+    def _head_channels(self, channels):
+        return self.features
 
     def call(self, images, training=None):
         x = self.pool(self.backbone(images, training=training)[self.level])

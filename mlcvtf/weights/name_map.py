@@ -62,7 +62,7 @@ def carry(
     rules: Sequence[Rule],
     skipped: Sequence[str] = (),
 ) -> Report:
-    """Fills all variables of a model from named arrays.
+    """Fills all weights of a model from named arrays.
 
     Args:
         model: any built model.
@@ -77,8 +77,9 @@ def carry(
         InputError: an array has no rule, two have one target, a variable is left
             without an array, or shapes differ; the line names the first few.
     """
-    variables = {variable.path: variable for variable in model.variables}
-    if len(variables) < len(model.variables):
+    # Not `model.variables`, which has the state of dropout's generators as well.
+    variables = {variable.path: variable for variable in model.weights}
+    if len(variables) < len(model.weights):
         raise ValueError(f"variable paths of {model.name} must differ from each other")
     loaded, left_out, problems, values = [], [], [], {}
     for name, array in arrays.items():
