@@ -53,9 +53,13 @@ class ImageClassifier(keras.Model):
         self.pool = keras.layers.GlobalAveragePooling2D(dtype="float32")
         self.drop = keras.layers.Dropout(dropout, dtype="float32")
         self.head = keras.layers.Dense(classes, dtype="float32", name="logits")
-        self.head.build((None, maps[self.level].shape[-1]))
+        self.head.build((None, self._head_channels(maps[self.level].shape[-1])))
         self.accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy")
         self.built = True
+
+    def _head_channels(self, channels):
+        """Returns how many numbers the head sees; subclasses put layers before it."""
+        return channels
 
     def call(self, images, training=None):
         features = self.pool(self.backbone(images, training=training)[self.level])

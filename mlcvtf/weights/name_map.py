@@ -64,7 +64,7 @@ def carry(
     rules: Sequence[Rule],
     skipped: Sequence[str] = (),
 ) -> Report:
-    """Fills all variables of a model from named arrays.
+    """Fills all weights of a model from named arrays.
 
     Args:
         model: any built model.
