@@ -17,8 +17,10 @@ from mlcvtf.detection.centernet import CenterNet
 from mlcvtf.embedding.arcface import FaceEmbedder, face_backbone
 from mlcvtf.embedding.landmarks import SoftArgmax, landmark_network
 from mlcvtf.layers.decoder import pyramid_decoder
+from mlcvtf.layers.grouped_convolution import GroupedConv2D
 from mlcvtf.layers.inverted_residual import InvertedResidual
 from mlcvtf.layers.margins import AdditiveAngularMargin
+from mlcvtf.layers.normalisation import ImageNormalisation, named_normalisation
 from mlcvtf.losses.heatmap import HeatmapFocalLoss
 from mlcvtf.metrics.mean_average_precision import MeanAveragePrecision
 
@@ -110,6 +112,22 @@ MODELS = {
     ),
     "inverted_residual_strided": Model(
         InvertedResidual, lambda: InvertedResidual(6, 1, 2), noise(BATCH, 7, 9, 4)
+    ),
+    "grouped_conv": Model(
+        GroupedConv2D,
+        lambda: GroupedConv2D(8, 3, 2, 2, "symmetric", use_bias=True),
+        noise(BATCH, 7, 9, 4),
+    ),
+    "grouped_conv_depthwise": Model(
+        GroupedConv2D, lambda: GroupedConv2D(8, 3, 4), noise(BATCH, 7, 9, 4)
+    ),
+    "image_normalisation": Model(
+        ImageNormalisation,
+        lambda: ImageNormalisation([120, 115, 100], [60, 55, 50], bgr=True),
+        pictures(8),
+    ),
+    "named_normalisation": Model(
+        named_normalisation, lambda: named_normalisation("mean_std"), pictures(8)
     ),
     "additive_angular_margin": Model(
         AdditiveAngularMargin,
