@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import keras
 
+from mlcvtf.layers.normalisation import named_normalisation
 from mlcvtf.layers.patches import ClassToken, PatchEmbedding, TokensToMap, VisionTokens
 from mlcvtf.layers.transformer import TransformerEncoderBlock
 
@@ -46,13 +47,6 @@ VARIANTS = {
     "l16": Variant(24, 1024, 4096, 16, 16),
     "h14": Variant(32, 1280, 5120, 16, 14),
 }
-# Mean and standard deviation of RGB in 0..1.
-NORMALISATIONS = {
-    # The authors' release, timm's augreg and Hugging Face's google/vit.
-    "unit": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    # torchvision and DeiT: ImageNet's.
-    "mean_std": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
 
 
 def vit(
@@ -79,7 +73,9 @@ def vit(
             positions are learned; those of others are interpolated.
         patch: side of a patch in pixels in place of the variant's.
         class_token: whether there is one; without it heads average the map.
-        normalisation: key of `NORMALISATIONS`.
+        normalisation: "unit" as the authors' release, timm's augreg and Hugging Face's
+            google/vit, "mean_std" as torchvision and DeiT (see
+            `mlcvtf.layers.normalisation`).
         dropout: share that training drops of the embedded patches and of what blocks
             add.
         attention_dropout: share of the attention weights that training drops.
@@ -101,17 +97,12 @@ def vit(
     row = _variant(variant)
     patch = row.patch if patch is None else patch
     grid = _grid(resolution, patch)
-    if normalisation not in NORMALISATIONS:
-        raise ValueError(
-            f"normalisation is one of {', '.join(NORMALISATIONS)}, received "
-            f"{normalisation}"
-        )
     if len(input_shape) != 3 or input_shape[-1] != 3:
         raise ValueError(
             f"input_shape is (height, width, 3), received {tuple(input_shape)}"
         )
     images = keras.Input(input_shape, name="images")
-    x = _normalised(images, *NORMALISATIONS[normalisation])
+    x = named_normalisation(normalisation, name="normalisation")(images)
     patches = PatchEmbedding(row.dimension, patch, name="patches")(x)
     x = VisionTokens(grid, class_token, kernel, name="tokens")(patches)
     if dropout:
@@ -159,12 +150,3 @@ def _grid(resolution, patch):
             f"resolution is a multiple of the patch ({patch}), received {resolution}"
         )
     return tuple(side // patch for side in sides)
-
-
-def _normalised(images, mean, deviation):
-    """Maps 0..255 to what the weights were trained with."""
-    scale = [1 / (255 * s) for s in deviation]
-    offset = [-m / s for m, s in zip(mean, deviation, strict=True)]
-    if len(set(scale)) == len(set(offset)) == 1:
-        scale, offset = scale[0], offset[0]
-    return keras.layers.Rescaling(scale, offset, name="normalisation")(images)
