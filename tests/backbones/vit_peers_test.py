@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-# Before TensorFlow: the other way round PyTorch crashes.
+# Before TensorFlow: the other way round importing torchvision crashes.
 torch = pytest.importorskip("torch", reason="needs PyTorch (the extra peers)")
+torchvision = pytest.importorskip("torchvision")
+timm_vit = pytest.importorskip("timm.models.vision_transformer")
+transformers = pytest.importorskip("transformers")
 
 from mlcvtf.backbones.vit import vit  # noqa: E402
 from mlcvtf.classification.classifier import ImageClassifier  # noqa: E402
@@ -41,7 +44,6 @@ def normalised(images, name):
 @pytest.mark.parametrize("size", [(32, 32), (48, 48), (24, 64)])
 @pytest.mark.parametrize("token", [True, False])
 def test_equals_timm(size, token):
-    timm_vit = pytest.importorskip("timm.models.vision_transformer")
 
     peer = timm_vit.VisionTransformer(
         32, 8, depth=2, num_heads=3, embed_dim=24, mlp_ratio=40 / 24, num_classes=32,
@@ -62,7 +64,6 @@ def test_equals_timm(size, token):
 
 
 def test_equals_torchvision():
-    torchvision = pytest.importorskip("torchvision")
     peer = torchvision.models.vision_transformer.VisionTransformer(
         32, 8, 2, 3, 24, 40, num_classes=32)
     model = classifier("torchvision")
@@ -75,7 +76,6 @@ def test_equals_torchvision():
 
 @pytest.mark.parametrize("old_names", [False, True])
 def test_equals_hugging_face(old_names):
-    transformers = pytest.importorskip("transformers")
     peer = transformers.ViTForImageClassification(transformers.ViTConfig(
         hidden_size=24, num_hidden_layers=2, num_attention_heads=3, image_size=32,
         intermediate_size=40, patch_size=8, num_labels=32))
@@ -109,7 +109,6 @@ def former(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ["vit_b_16", "vit_b_32"])
 def test_the_published_form_equals_torchvision(arch):
-    torchvision = pytest.importorskip("torchvision")
     peer = getattr(torchvision.models, arch)(weights=None)
     model = ImageClassifier(
         vit(arch.replace("vit_b_", "b"), **SETTINGS["torchvision"]), 1000)
