@@ -65,11 +65,11 @@ class ImageNormalisation(keras.layers.Layer):
         }
 
 
-def named_normalisation(name: str, **kwargs) -> ImageNormalisation:
+def named_normalisation(source: str, /, **kwargs) -> ImageNormalisation:
     """Builds one of `NORMALISATIONS`.
 
     Args:
-        name: "caffe", "mean_std", "unit" or "zero_one".
+        source: "caffe", "mean_std", "unit" or "zero_one".
         **kwargs: of the layer, such as its name.
 
     Returns:
@@ -78,9 +78,9 @@ def named_normalisation(name: str, **kwargs) -> ImageNormalisation:
     Raises:
         ValueError: unknown name; the message lists the known ones.
     """
-    if name not in NORMALISATIONS:
+    if source not in NORMALISATIONS:
         raise ValueError(
-            f"normalisation is one of {', '.join(NORMALISATIONS)}, received {name!r}"
+            f"normalisation is one of {', '.join(NORMALISATIONS)}, received {source!r}"
         )
-    mean, std, bgr = NORMALISATIONS[name]
+    mean, std, bgr = NORMALISATIONS[source]
     return ImageNormalisation(mean, std, bgr, **kwargs)
