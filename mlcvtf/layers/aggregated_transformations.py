@@ -67,22 +67,31 @@ class AggregatedTransformations(keras.layers.Layer):
         self.epsilon, self.momentum = epsilon, momentum
 
     def build(self, input_shape):
-        channels = input_shape[-1]
+        self.branches, self.closing = [], {}
         if self.form == "grouped":
-            self.block = BottleneckBlock(
-                self.filters,
-                self.groups * self.width,
-                self.stride,
-                groups=self.groups,
-                epsilon=self.epsilon,
-                momentum=self.momentum,
-                dtype=self.dtype_policy,
-                name="block",
-            )
-            self.block.build(input_shape)
-            return
-        inner = (*input_shape[:3], self.width)
-        self.branches = []
+            self._build_grouped(input_shape)
+        else:
+            self._build_branches(input_shape)
+        # Keras freezes only the layers that are there when a block is frozen.
+        for parts in (*self.branches, self.closing):
+            for part in parts.values():
+                part.trainable = self.trainable
+
+    def _build_grouped(self, input_shape):
+        self.closing["block"] = BottleneckBlock(
+            self.filters,
+            self.groups * self.width,
+            self.stride,
+            groups=self.groups,
+            epsilon=self.epsilon,
+            momentum=self.momentum,
+            dtype=self.dtype_policy,
+            name="block",
+        )
+        self.closing["block"].build(input_shape)
+
+    def _build_branches(self, input_shape):
+        inner, outside = [(*input_shape[:3], c) for c in (self.width, self.filters)]
         for index in range(self.groups):
             parts = {
                 "conv1": self._convolution(index, "conv1", 1),
@@ -95,13 +104,12 @@ class AggregatedTransformations(keras.layers.Layer):
             for name, part in parts.items():
                 part.build(input_shape if name == "conv1" else inner)
             self.branches.append(parts)
-        self.closing = {"conv3_normalisation": self._normalisation("conv3")}
         if self.form == "concatenated":
             self.closing["conv3"] = self._convolution(None, "conv3", 1)
             self.closing["conv3"].build((*inner[:3], self.groups * self.width))
-        outside = (*input_shape[:3], self.filters)
+        self.closing["conv3_normalisation"] = self._normalisation("conv3")
         self.closing["conv3_normalisation"].build(outside)
-        self.projects = self.stride > 1 or channels != self.filters
+        self.projects = self.stride > 1 or input_shape[-1] != self.filters
         if self.projects:
             self.closing["shortcut"] = self._convolution(None, "shortcut", 1)
             self.closing["shortcut"].build(input_shape)
@@ -132,7 +140,7 @@ class AggregatedTransformations(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         if self.form == "grouped":
-            return self.block(inputs, training=training)
+            return self.closing["block"](inputs, training=training)
         results = []
         for parts in self.branches:
             x = parts["conv1"](inputs)

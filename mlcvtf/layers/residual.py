@@ -60,6 +60,17 @@ class _Residual(keras.layers.Layer):
     def _relu(self):
         return keras.layers.ReLU(dtype=self.dtype_policy)
 
+    def _finish(self, parts, input_shape):
+        """Builds lists of layers that are applied one after the other."""
+        for steps in parts:
+            shape = input_shape
+            for step in steps:
+                step.build(shape)
+                shape = step.compute_output_shape(shape)
+                # Keras freezes the layers that are there when a block is frozen; one
+                # frozen, or saved so, before it is built would train its statistics.
+                step.trainable = self.trainable
+
     def compute_output_shape(self, input_shape):
         batch, height, width, _ = input_shape
         sides = [None if s is None else -(-s // self.stride) for s in (height, width)]
@@ -119,8 +130,7 @@ class _Activated(_Residual):
                 "a shortcut by padding adds channels, received "
                 f"{channels} for {self.filters}"
             )
-        _build(self.branch, input_shape)
-        _build(self.projection, input_shape)
+        self._finish((self.branch, self.projection), input_shape)
 
     def call(self, inputs, training=None):
         x = _run(self.branch, inputs, training)
@@ -347,8 +357,7 @@ class PreActivationBlock(_Residual):
             self.projection = [
                 self._convolution("shortcut", self.filters, 1, self.stride)
             ]
-        for steps in (self.opening, self.branch, self.projection):
-            _build(steps, input_shape)
+        self._finish((self.opening, self.branch, self.projection), input_shape)
 
     def call(self, inputs, training=None):
         x = _run(self.opening, inputs, training)
@@ -358,12 +367,6 @@ class PreActivationBlock(_Residual):
     def get_config(self):
         config = super().get_config() | {"dropout": self.dropout}
         return {k: v for k, v in config.items() if k not in ("rate", "use_bias")}
-
-
-def _build(steps, shape):
-    for step in steps:
-        step.build(shape)
-        shape = step.compute_output_shape(shape)
 
 
 def _run(steps, x, training):

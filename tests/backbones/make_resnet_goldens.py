@@ -6,6 +6,8 @@
 import pathlib
 
 import numpy as np
+import torch
+import torchvision
 
 from mlcvtf.layers.normalisation import NORMALISATIONS
 from mlcvtf.weights.resnet import ARCHITECTURES
@@ -18,8 +20,6 @@ SIZE = (75, 64)
 def peer_of(source, name):
     """Builds a source's network with random weights."""
     if source == "torchvision":
-        import torchvision
-
         return torchvision.models.get_model(name).eval()
     if source == "timm":
         import timm
@@ -39,8 +39,6 @@ def peer_of(source, name):
 
 def load(peer, model, source, variant):
     """Gives a peer a model's weights; returns the peer's arrays."""
-    import torch
-
     shapes = {k: tuple(v.shape) for k, v in peer.state_dict().items()}
     arrays = resnet_weights.source_arrays(model, shapes, source, variant)
     peer.load_state_dict({k: torch.from_numpy(np.ascontiguousarray(v))
@@ -50,8 +48,6 @@ def load(peer, model, source, variant):
 
 def outputs(peer, images, source):
     """Returns a peer's logits and maps, channels last."""
-    import torch
-
     mean, std, _ = NORMALISATIONS["mean_std"]
     x = ((images - np.array(mean)) / np.array(std)).astype("float32")
     x = torch.from_numpy(x.transpose(0, 3, 1, 2).copy())

@@ -3,11 +3,17 @@
 import numpy as np
 import pytest
 
+from mlcvtf.backbones.resnet import resnet
+from mlcvtf.classification.classifier import ImageClassifier
 from mlcvtf.weights.name_map import carry
 from mlcvtf.weights.resnet import ARCHITECTURES, SKIPPED, rules
-from tests.backbones import make_resnet_goldens, resnet_weights
+from tests.backbones import resnet_weights
 
-torch = pytest.importorskip("torch", reason="needs PyTorch (the extra peers)")
+for package in ("torchvision", "timm", "transformers"):
+    pytest.importorskip(package, reason="needs PyTorch's packages (the extra peers)")
+
+from tests.backbones import make_resnet_goldens  # noqa: E402
+
 pytestmark = pytest.mark.peer
 
 NAMES = [
@@ -39,12 +45,8 @@ def test_carried_weights_give_equal_outputs(source, name):
 
 @pytest.mark.parametrize("total_stride", [16, 8])
 def test_dilated_equals_torchvision(total_stride):
-    torchvision = pytest.importorskip("torchvision")
-    from mlcvtf.backbones.resnet import resnet
-    from mlcvtf.classification.classifier import ImageClassifier
-
     level = {16: "P4", 8: "P3"}[total_stride]
-    peer = torchvision.models.resnet50(
+    peer = make_resnet_goldens.torchvision.models.resnet50(
         replace_stride_with_dilation=[False, total_stride == 8, True]
     ).eval()
     model = ImageClassifier(resnet("resnet50", total_stride=total_stride), 1000)

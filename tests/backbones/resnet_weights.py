@@ -30,6 +30,10 @@ def smooth(count, height, width, seed=0):
 def draw(path, shape):
     """Returns the array of a variable, from its name alone."""
     generator = np.random.default_rng(zlib.crc32(path.encode()))
+    if path.endswith("conv3_normalisation/gamma"):
+        # A trained block adds little to its input. With large steps the rounding of 100
+        # layers grows to 2e-4 of the largest output, in any implementation.
+        return generator.uniform(0.1, 0.4, shape).astype("float32")
     if path.endswith("gamma"):
         return generator.uniform(0.3, 1.0, shape).astype("float32")
     if path.endswith("variance"):
@@ -98,5 +102,6 @@ def difference(found, expected):
 
 def summary(values):
     """Returns what a golden file holds of outputs: few numbers of each."""
-    return {name: value.reshape(len(value), -1)[:, :: max(1, value[0].size // 32)][:, :32]
-            for name, value in values.items()}
+    rows = {name: value.reshape(len(value), -1) for name, value in values.items()}
+    return {name: row[:, :: max(1, row.shape[1] // 32)][:, :32]
+            for name, row in rows.items()}

@@ -12,15 +12,20 @@ import keras
 import numpy as np
 
 from mlcvtf.backbones.mobilenet_v2 import mobilenet_v2
+from mlcvtf.backbones.resnet import resnet
+from mlcvtf.backbones.small_resnet import small_resnet, wide_resnet
 from mlcvtf.classification.classifier import ImageClassifier
 from mlcvtf.detection.centernet import CenterNet
 from mlcvtf.embedding.arcface import FaceEmbedder, face_backbone
 from mlcvtf.embedding.landmarks import SoftArgmax, landmark_network
+from mlcvtf.layers.aggregated_transformations import AggregatedTransformations
 from mlcvtf.layers.decoder import pyramid_decoder
 from mlcvtf.layers.grouped_convolution import GroupedConv2D
 from mlcvtf.layers.inverted_residual import InvertedResidual
 from mlcvtf.layers.margins import AdditiveAngularMargin
 from mlcvtf.layers.normalisation import ImageNormalisation, named_normalisation
+from mlcvtf.layers.residual import BasicBlock, BottleneckBlock, PreActivationBlock
+from mlcvtf.layers.squeeze_excite import SqueezeExcite
 from mlcvtf.losses.heatmap import HeatmapFocalLoss
 from mlcvtf.metrics.mean_average_precision import MeanAveragePrecision
 
@@ -129,6 +134,25 @@ MODELS = {
     "named_normalisation": Model(
         named_normalisation, lambda: named_normalisation("mean_std"), pictures(8)
     ),
+    "squeeze_excite": Model(
+        SqueezeExcite, lambda: SqueezeExcite(2), noise(BATCH, 7, 9, 4)
+    ),
+    "residual_basic": Model(
+        BasicBlock, lambda: BasicBlock(6, 2, shortcut="padding"), noise(BATCH, 7, 9, 4)
+    ),
+    "residual_bottleneck": Model(
+        BottleneckBlock,
+        lambda: BottleneckBlock(8, 4, 2, 1, 2, "conv1", 4, use_bias=True),
+        noise(BATCH, 7, 9, 4),
+    ),
+    "residual_pre_activation": Model(
+        PreActivationBlock, lambda: PreActivationBlock(6, 2, 0.1), noise(BATCH, 7, 9, 4)
+    ),
+    "residual_aggregated": Model(
+        AggregatedTransformations,
+        lambda: AggregatedTransformations(4, 2, 2, "summed", 2),
+        noise(BATCH, 7, 9, 4),
+    ),
     "additive_angular_margin": Model(
         AdditiveAngularMargin,
         lambda: AdditiveAngularMargin(5, scale=8.0),
@@ -145,6 +169,17 @@ MODELS = {
     ),
     "mobilenet_v2": Model(
         mobilenet_v2, lambda: mobilenet_v2(0.1, None, (32, 32, 3)), pictures(32)
+    ),
+    # The smallest of the published ones; its blocks are tried one by one above.
+    "resnet": Model(
+        resnet, lambda: resnet("resnet18", input_shape=(32, 32, 3)), pictures(32)
+    ),
+    "resnet_small": Model(
+        small_resnet, lambda: small_resnet((4, 8, 8), 1, expansion=2, groups=2),
+        pictures(16),
+    ),
+    "resnet_wide": Model(
+        wide_resnet, lambda: wide_resnet(10, 1, 0.1), pictures(16)
     ),
     "face_backbone": Model(
         face_backbone, lambda: face_backbone("tiny", 8, size=32), pictures(32)

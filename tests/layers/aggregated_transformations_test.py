@@ -12,7 +12,7 @@ from mlcvtf.layers.aggregated_transformations import FORMS, AggregatedTransforma
 
 def block(form, stride, channels):
     keras.utils.set_random_seed(0)
-    layer = AggregatedTransformations(8, 3, 4, form, stride)
+    layer = AggregatedTransformations(8, 3, 3, form, stride)
     layer.build((None, None, None, channels))
     generator = np.random.default_rng(0)
     for variable in layer.variables:
@@ -21,7 +21,7 @@ def block(form, stride, channels):
     return layer
 
 
-@pytest.mark.parametrize("first, second", [*itertools.permutations(FORMS, 2)])
+@pytest.mark.parametrize("first, second", [*itertools.combinations(FORMS, 2)])
 @pytest.mark.parametrize("stride, channels", [(1, 8), (2, 6)])
 def test_carried_weights_give_equal_outputs(first, second, stride, channels):
     source = block(first, stride, channels)
