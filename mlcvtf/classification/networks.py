@@ -11,20 +11,15 @@ from typing import NamedTuple
 IMAGE_CLASSIFIER = ("classifier", "ImageClassifier")
 # Side of EfficientNet's pictures, by variant; Tan, Le, 2019, in the authors' release.
 EFFICIENTNET_SIZES = (224, 240, 260, 300, 380, 456, 528, 600)
-# Of Radosavovic et al., 2020, tables 8 and 9: multiply-adds of a RegNet.
+# Multiply-adds of the RegNets of Radosavovic et al., 2020, tables 8 and 9.
 REGNET_SIZES = (
-    "200mf",
-    "400mf",
-    "600mf",
-    "800mf",
-    "1_6gf",
-    "3_2gf",
-    "4gf",
-    "6_4gf",
-    "8gf",
-    "12gf",
-    "16gf",
-    "32gf",
+    *("200mf", "400mf", "600mf", "800mf", "1_6gf", "3_2gf"),
+    *("4gf", "6_4gf", "8gf", "12gf", "16gf", "32gf"),
+)
+REGNETS = (
+    *(f"regnet{kind}_{size}" for kind in "xy" for size in REGNET_SIZES),
+    # Rounded otherwise, as its published weights need it.
+    *(f"regnet{kind}_torchvision" for kind in ("x_400mf", "y_800mf", "y_8gf")),
 )
 RESNETS = (
     "resnet18",
@@ -79,17 +74,11 @@ NETWORKS = {
     "mobilenet_v2": Network("mobilenet_v2", "mobilenet_v2", {}),
     **{
         f"efficientnet_b{n}": Network(
-            "efficientnet", "efficientnet", {"variant": f"b{n}"}, size
+            "efficientnet", "efficientnet", {"variant": f"efficientnet_b{n}"}, size
         )
         for n, size in enumerate(EFFICIENTNET_SIZES)
     },
-    **{
-        f"regnet{kind}_{size}": Network(
-            "regnet", "regnet", {"variant": f"{kind}_{size}"}
-        )
-        for kind in "xy"
-        for size in REGNET_SIZES
-    },
+    **{name: Network("regnet", "regnet", {"variant": name}) for name in REGNETS},
     "darknet53": Network("darknet", "darknet", {"variant": "53"}, 256),
     **{f"vit_{name}": Network("vit", "vit", {"variant": name}) for name in VITS},
 }
