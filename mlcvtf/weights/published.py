@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from mlcvtf.errors import InputError
+from mlcvtf.layers.normalisation import ImageNormalisation
 from mlcvtf.weights import checkpoints, name_map
 from mlcvtf.weights.architectures import Architecture, find
 
@@ -72,7 +73,8 @@ def normalisation(model: keras.Model) -> dict:
     Returns:
         {"mean": [3], "std": [3], "bgr": bool}, in 0..255 and in the order of RGB.
     """
-    layer = model.backbone.get_layer("normalisation")
+    kinds = (ImageNormalisation, keras.layers.Rescaling)
+    layer = next(x for x in model.backbone.layers if isinstance(x, kinds))
     if isinstance(layer, keras.layers.Rescaling):
         scale = np.broadcast_to(layer.scale, 3).astype(float)
         mean, std = -np.asarray(layer.offset) / scale, 1 / scale

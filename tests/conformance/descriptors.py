@@ -15,6 +15,7 @@ from mlcvtf.backbones.mobilenet_v2 import mobilenet_v2
 from mlcvtf.backbones.resnet import resnet
 from mlcvtf.backbones.small_resnet import small_resnet, wide_resnet
 from mlcvtf.classification.classifier import ImageClassifier
+from mlcvtf.classification.convolutionalize import convolutionalize
 from mlcvtf.detection.centernet import CenterNet
 from mlcvtf.embedding.arcface import FaceEmbedder, face_backbone
 from mlcvtf.embedding.landmarks import SoftArgmax, landmark_network
@@ -188,6 +189,11 @@ MODELS = {
         landmark_network,
         lambda: landmark_network(face_backbone("tiny", size=32), width=8),
         pictures(32),
+    ),
+    "convolutionalize": Model(
+        convolutionalize,
+        lambda: convolutionalize(ImageClassifier(pyramid(), 3)),
+        pictures(64, 80),
     ),
     "image_classifier": Model(
         ImageClassifier,

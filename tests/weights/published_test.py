@@ -10,7 +10,7 @@ from mlcvtf.backbones.mobilenet_v2 import mobilenet_v2
 from mlcvtf.classification.classifier import ImageClassifier
 from mlcvtf.errors import InputError
 from mlcvtf.weights import architectures
-from mlcvtf.weights.published import import_checkpoint
+from mlcvtf.weights.published import import_checkpoint, normalisation
 from tests.weights.torch_writer import Array, write_legacy, write_zip
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -38,7 +38,8 @@ def difference(found, expected):
     return np.abs(found - expected).max() / np.abs(expected).max()
 
 
-@pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
+@pytest.mark.parametrize("ending", [
+    ".weights.h5", pytest.param(".keras", marks=pytest.mark.slow)])
 def test_mobilenet_v2_of_keras_applications(tmp_path, ending):
     keras.utils.set_random_seed(0)
     peer = keras.applications.MobileNetV2(
@@ -175,8 +176,6 @@ def test_normalisation_of_caffe_is_said():
     backbone = architectures.find("keras", "resnet50").build
     with keras.StatelessScope(initialize_variables=False):
         model = backbone(2, {}, None)
-        from mlcvtf.weights.published import normalisation
-
         found = normalisation(model)
     keras.utils.clear_session()
     assert found == {"mean": [123.68, 116.779, 103.939], "std": [1.0] * 3, "bgr": True}
