@@ -99,7 +99,13 @@ def convolutionalize(
     head = _head(config, shapes)
     # Names of tensors to sizes, before anything is rewritten.
     sizes = _map_sizes(source, config, head, size) if windows else {}
-    if not any(layer["class_name"] == "Dense" for layer in head.values()):
+    on_map = [
+        any(len(tensor.shape) == 4 for tensor in _sources(layer))
+        for layer in head.values()
+    ]
+    if not any(on_map) or not any(
+        layer["class_name"] == "Dense" for layer in head.values()
+    ):
         raise ValueError(
             "a classifier has dense layers after flattening or global pooling, "
             f"{model.name} has none"
@@ -130,10 +136,9 @@ def _functional(model):
     """Returns a functional model that shares the given one's layers."""
     if isinstance(model, ImageClassifier):
         images = keras.Input(model.backbone.input_shape[1:], name="images")
-        features = model.pool(model.backbone(images)[model.level])
-        return keras.Model(
-            images, {"logits": model.head(model.drop(features))}, name=model.name
-        )
+        # On symbols the call leaves a graph of layers, those of subclasses as well.
+        logits = model.call(images)["logits"]
+        return keras.Model(images, {"logits": logits}, name=model.name)
     if isinstance(model, keras.Sequential) and model.built:
         return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     if not hasattr(model, "operations"):

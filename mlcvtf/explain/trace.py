@@ -131,8 +131,14 @@ def _tensors(structure):
 
 
 def _arguments(layer, args, kwargs):
+    """Returns the arguments of a call by their names."""
+    signature = inspect.signature(layer.call)
+    if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+        # A functional model says `training` to all its layers; Keras leaves it out
+        # where a layer does not take it.
+        kwargs = {k: v for k, v in kwargs.items() if k in signature.parameters}
     try:
-        return inspect.signature(layer.call).bind(*args, **kwargs).arguments
+        return signature.bind(*args, **kwargs).arguments
     except TypeError:
         return {}
 

@@ -78,6 +78,13 @@ def find(source: str, name: str) -> Architecture:
     plain = {_plain(key): key for key in table}
     if source == "keras":
         plain["mobilenetv2"] = "MobileNetV2_1.00"
+    if source == "hugging_face":
+        # "facebook/regnet-y-040" counts as timm does.
+        plain |= {
+            theirs.replace("regnet", "regnet_"): variant
+            for theirs, variant in regnet.ARCHITECTURES["timm"].items()
+            if variant in table
+        }
     key = plain.get(_plain(name))
     if key is None:
         raise InputError(

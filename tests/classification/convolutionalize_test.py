@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from mlcvtf.backbones.mobilenet_v2 import mobilenet_v2
+from mlcvtf.backbones.vit import Variant, vit
 from mlcvtf.classification.classifier import ImageClassifier
 from mlcvtf.classification.convolutionalize import convolutionalize
+from mlcvtf.classification.inception_classifier import BottleneckClassifier
 from tests.conformance.descriptors import pyramid
 
 layers = keras.layers
@@ -90,6 +92,7 @@ def test_each_place_is_the_classifier_on_its_window():
 @pytest.mark.parametrize("make", [
     lambda: ImageClassifier(pyramid(), 3, dropout=0.2),
     lambda: ImageClassifier(mobilenet_v2(0.1, 16), 3),
+    lambda: BottleneckClassifier(pyramid(), 3, features=6),
 ])
 def test_image_classifiers(make):
     model = randomise(make())
@@ -159,6 +162,8 @@ def functional(*steps, shape=(12, 12, 3)):
     (lambda: functional(layers.GlobalAveragePooling2D(), layers.Dense(2),
                         shape=(None, None, 3)), "network takes any size; size is"),
     (lambda: keras.Sequential([layers.Flatten(), layers.Dense(2)]), "received Seq"),
+    (lambda: ImageClassifier(vit(Variant(1, 8, 8, 2, 16), resolution=32), 2),
+     "after flattening or global pooling, image_classifier.* has none"),
     (lambda: functional(layers.Reshape((144, 3)), layers.Reshape((12, 12, 3)),
                         layers.Flatten(), layers.Dense(2)), "cannot take any size"),
 ])

@@ -165,6 +165,7 @@ def test_names_of_architectures():
     for source, count in known.items():
         assert len(architectures.names(source)) == count
     assert architectures.find("hugging_face", "microsoft/resnet-50").size == 224
+    assert architectures.find("hugging_face", "facebook/regnet-y-040").rules
     assert architectures.find("keras", "EfficientNetB3").size == 300
     with pytest.raises(InputError, match="one of resnet18, .*; received lenet"):
         architectures.find("torchvision", "lenet")
