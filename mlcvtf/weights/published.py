@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import zipfile
 from typing import NamedTuple
 
 import keras
@@ -11,6 +12,16 @@ from mlcvtf.errors import InputError
 from mlcvtf.layers.normalisation import ImageNormalisation
 from mlcvtf.weights import checkpoints, name_map
 from mlcvtf.weights.architectures import Architecture, find
+
+# What Keras raises on files that are none of its own.
+UNREADABLE = (
+    ValueError,
+    OSError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    zipfile.BadZipFile,
+)
 
 
 class Imported(NamedTuple):
@@ -108,7 +119,7 @@ def _read_keras(architecture, path, classes):
             weight.assign(np.full(weight.shape, np.nan))
     try:
         live.load_weights(path)
-    except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"a checkpoint of Keras holds the weights of {live.name} with {classes} "

@@ -39,14 +39,15 @@ def difference(found, expected):
 
 
 @pytest.mark.parametrize("ending", [
-    ".weights.h5", pytest.param(".keras", marks=pytest.mark.slow)])
+    ".weights.h5", *(pytest.param(end, marks=pytest.mark.slow)
+                      for end in (".h5", ".keras"))])
 def test_mobilenet_v2_of_keras_applications(tmp_path, ending):
     keras.utils.set_random_seed(0)
     peer = keras.applications.MobileNetV2(
         (96, 96, 3), 0.35, weights=None, classes=7, classifier_activation=None)
     randomise(peer)
     path = tmp_path / f"a{ending}"
-    (peer.save if ending == ".keras" else peer.save_weights)(path)
+    (peer.save_weights if ending == ".weights.h5" else peer.save)(path)
     imported = import_checkpoint("keras", "mobilenetv2-0.35", path, 7)
     expected = np.asarray(peer(pictures(96) / 127.5 - 1))
     found = np.asarray(imported.model(pictures(96))["logits"])
@@ -67,6 +68,15 @@ def test_a_file_of_keras_without_a_layer_is_refused(tmp_path):
     peer.save_weights(tmp_path / "a.weights.h5")
     with pytest.raises(InputError, match="lacks 1 or has no numbers.*: Conv1/kernel"):
         import_checkpoint("keras", "MobileNetV2_0.35", tmp_path / "a.weights.h5", 7)
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.keras", "a.pth"])
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04xx"])
+def test_other_files_are_refused_in_one_line(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match="a checkpoint of Keras holds") as caught:
+        import_checkpoint("keras", "MobileNetV2_0.35", tmp_path / name, 2)
+    assert "\n" not in str(caught.value)
 
 
 def timm_name(path):
