@@ -70,8 +70,8 @@ def test_a_file_of_keras_without_a_layer_is_refused(tmp_path):
         import_checkpoint("keras", "MobileNetV2_0.35", tmp_path / "a.weights.h5", 7)
 
 
-@pytest.mark.parametrize("name", ["a.h5", "a.keras", "a.pth"])
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04xx"])
+@pytest.mark.parametrize("name, content", [
+    ("a.h5", b""), ("a.keras", b"PK\x03\x04xx"), ("a.pth", b"weights")])
 def test_other_files_are_refused_in_one_line(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match="a checkpoint of Keras holds") as caught:
