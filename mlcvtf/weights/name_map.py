@@ -15,7 +15,7 @@ import numpy as np
 
 from mlcvtf.errors import InputError
 
-# What is done to an array of PyTorch's layout.
+# What is done to an array of PyTorch's layout, or Keras's.
 LAYOUTS = {
     "same": lambda array: array,
     # [out, in / groups, kh, kw] to [kh, kw, in / groups, out], grouped ones alike.
@@ -24,6 +24,8 @@ LAYOUTS = {
     "depthwise": lambda array: np.transpose(array, (2, 3, 0, 1)),
     # [out, in] to [in, out]; a 1x1 convolution in place of a dense layer as well.
     "dense": lambda array: array.reshape(array.shape[:2]).T,
+    # Keras's [1, 1, in, out] to [in, out], a 1x1 convolution in place of a dense layer.
+    "pointwise": lambda array: array.reshape(array.shape[-2:]),
 }
 LISTED = 5
 

@@ -18,6 +18,7 @@ from mlcvtf.backbones.mobilenet_v2 import mobilenet_v2
 from mlcvtf.backbones.resnet import resnet
 from mlcvtf.backbones.small_resnet import small_resnet, wide_resnet
 from mlcvtf.classification.classifier import ImageClassifier
+from mlcvtf.classification.convolutionalize import convolutionalize
 from mlcvtf.classification.inception_classifier import (
     BottleneckClassifier,
     InceptionClassifier,
@@ -272,6 +273,11 @@ MODELS = {
         landmark_network,
         lambda: landmark_network(face_backbone("tiny", size=32), width=8),
         pictures(32),
+    ),
+    "convolutionalize": Model(
+        convolutionalize,
+        lambda: convolutionalize(ImageClassifier(pyramid(), 3)),
+        pictures(64, 80),
     ),
     "image_classifier": Model(
         ImageClassifier,
