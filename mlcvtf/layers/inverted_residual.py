@@ -112,6 +112,8 @@ class InvertedResidual(keras.layers.Layer):
         shape = input_shape
         for step in self.steps:
             step.build(shape)
+            # Keras freezes only the layers that are there when a block is frozen.
+            step.trainable = self.trainable
             shape = step.compute_output_shape(shape)
 
     def _normalisation(self, name):

@@ -121,6 +121,8 @@ class MBConv(keras.layers.Layer):
         shape = input_shape
         for step in self.steps:
             step.build(shape)
+            # Keras freezes only the layers that are there when a block is frozen.
+            step.trainable = self.trainable
             shape = step.compute_output_shape(shape)
 
     def _depthwise(self):
@@ -162,9 +164,7 @@ class MBConv(keras.layers.Layer):
     def call(self, inputs, training=None):
         x = inputs
         for step in self.steps:
-            if isinstance(
-                step, keras.layers.BatchNormalization | keras.layers.Dropout
-            ):
+            if isinstance(step, keras.layers.BatchNormalization | keras.layers.Dropout):
                 x = step(x, training=training)
             else:
                 x = step(x)

@@ -83,6 +83,8 @@ class RegNetBlock(keras.layers.Layer):
             shape = input_shape
             for step in steps:
                 step.build(shape)
+                # Keras freezes only the layers that are there when a block is frozen.
+                step.trainable = self.trainable
                 shape = step.compute_output_shape(shape)
 
     def _convolution(self, name, kernel_size, stride=1, groups=1):

@@ -34,7 +34,8 @@ def _timm_name(variant):
 ARCHITECTURES = {
     "torchvision": {
         f"regnet_{letter}_{flops}": (
-            own if (own := f"regnet{letter}_{flops}_torchvision") in VARIANTS
+            own
+            if (own := f"regnet{letter}_{flops}_torchvision") in VARIANTS
             else f"regnet{letter}_{flops}"
         )
         for letter in "xy"

@@ -12,9 +12,11 @@ import keras
 import numpy as np
 
 from mlcvtf.backbones.darknet import darknet
+from mlcvtf.backbones.efficientnet import Scaling, efficientnet
 from mlcvtf.backbones.inception import inception_v1
 from mlcvtf.backbones.inception_resnet import inception_resnet
 from mlcvtf.backbones.mobilenet_v2 import mobilenet_v2
+from mlcvtf.backbones.regnet import Design, regnet
 from mlcvtf.backbones.resnet import resnet
 from mlcvtf.backbones.small_resnet import small_resnet, wide_resnet
 from mlcvtf.classification.classifier import ImageClassifier
@@ -35,7 +37,9 @@ from mlcvtf.layers.inception import InceptionModule, InceptionResidual
 from mlcvtf.layers.inverted_residual import InvertedResidual
 from mlcvtf.layers.local_response_normalisation import LocalResponseNormalisation
 from mlcvtf.layers.margins import AdditiveAngularMargin
+from mlcvtf.layers.mbconv import MBConv
 from mlcvtf.layers.normalisation import ImageNormalisation, named_normalisation
+from mlcvtf.layers.regnet_block import RegNetBlock
 from mlcvtf.layers.residual import BasicBlock, BottleneckBlock, PreActivationBlock
 from mlcvtf.layers.squeeze_excite import SqueezeExcite
 from mlcvtf.losses.heatmap import HeatmapFocalLoss
@@ -179,6 +183,20 @@ MODELS = {
         lambda: AggregatedTransformations(4, 2, 2, "summed", 2),
         noise(BATCH, 7, 9, 4),
     ),
+    "inverted_residual_symmetric": Model(
+        InvertedResidual,
+        lambda: InvertedResidual(6, 2, 2, padding="symmetric", epsilon=1e-5),
+        noise(BATCH, 7, 8, 4),
+    ),
+    "mbconv": Model(
+        MBConv, lambda: MBConv(8, 5, 2, drop_rate=0.1), noise(BATCH, 7, 9, 8)
+    ),
+    "mbconv_strided": Model(
+        MBConv, lambda: MBConv(6, 5, 1, 2, padding="symmetric"), noise(BATCH, 8, 9, 4)
+    ),
+    "regnet_block": Model(
+        RegNetBlock, lambda: RegNetBlock(8, 4, 2, 0.25), noise(BATCH, 7, 8, 4)
+    ),
     "additive_angular_margin": Model(
         AdditiveAngularMargin,
         lambda: AdditiveAngularMargin(5, scale=8.0),
@@ -265,6 +283,23 @@ MODELS = {
     ),
     "resnet_wide": Model(
         wide_resnet, lambda: wide_resnet(10, 1, 0.1), pictures(16)
+    ),
+    "mobilenet_v2_torch": Model(
+        mobilenet_v2,
+        lambda: mobilenet_v2(0.1, 16, (32, 32, 3), origin="torch", small_images=True),
+        pictures(32),
+    ),
+    "efficientnet": Model(
+        efficientnet,
+        lambda: efficientnet(
+            Scaling(0.1, 0.1, 32, 0.0), last=False, input_shape=(32, 32, 3)
+        ),
+        pictures(32),
+    ),
+    "regnet": Model(
+        regnet,
+        lambda: regnet(Design(8, 8.0, 1.9, 8, 5, 0.25), (32, 32, 3)),
+        pictures(32),
     ),
     "face_backbone": Model(
         face_backbone, lambda: face_backbone("tiny", 8, size=32), pictures(32)
