@@ -49,7 +49,7 @@ def drawn(name, shape, generator):
     # Embeddings so small that the first norm feels its epsilon.
     embedded = re.search("patch|conv_proj|pos|cls_token|class_token", name)
     size = 1e-3 if embedded else 1.0
-    fan = np.prod(shape[1:]) if len(shape) > 1 else 10
+    fan = {1: 10, 3: 1}.get(len(shape), np.prod(shape[1:]))
     return generator.normal(0, size * fan**-0.5, shape).astype("float32")
 
 
