@@ -30,7 +30,7 @@ def dot_product_attention(queries, keys, values=None):
     >>> import numpy as np
     >>> keys = np.array([[[10.0, 0.0], [0.0, 10.0]]])
     >>> np.asarray(dot_product_attention(np.array([[[1.0, 0.0]]]), keys)).round(3)
-    array([[[1.e+01, 0.e+00]]])
+    array([[[10.,  0.]]])
     """
     values = keys if values is None else values
     scores = ops.matmul(queries, ops.swapaxes(keys, -1, -2))
@@ -126,7 +126,7 @@ def padding_mask(valid):
         mask.
 
     >>> import numpy as np
-    >>> padding_mask(np.array([[True, False]])).shape
-    TensorShape([1, 1, 1, 2])
+    >>> tuple(padding_mask(np.array([[True, False]])).shape)
+    (1, 1, 1, 2)
     """
     return ops.cast(valid, "bool")[:, None, None, :]

@@ -1,6 +1,7 @@
 """A small ViT, weights and pictures for it, of NumPy alone."""
 
 import pathlib
+import re
 
 import numpy as np
 
@@ -45,8 +46,11 @@ def drawn(name, shape, generator):
     if "norm" in name or ".ln" in name:
         low, high = (0.5, 1.5) if name.endswith("weight") else (-0.3, 0.3)
         return generator.uniform(low, high, shape).astype("float32")
-    fan = np.prod(shape[1:]) if len(shape) > 1 else 10
-    return generator.normal(0, fan**-0.5, shape).astype("float32")
+    # Embeddings so small that the first norm feels its epsilon.
+    embedded = re.search("patch|conv_proj|pos|cls_token|class_token", name)
+    size = 1e-3 if embedded else 1.0
+    fan = {1: 10, 3: 1}.get(len(shape), np.prod(shape[1:]))
+    return generator.normal(0, size * fan**-0.5, shape).astype("float32")
 
 
 def classifier(source="timm", variant=SMALL, classes=32, **changes):

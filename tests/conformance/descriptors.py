@@ -19,16 +19,19 @@ from mlcvtf.backbones.mobilenet_v2 import mobilenet_v2
 from mlcvtf.backbones.regnet import Design, regnet
 from mlcvtf.backbones.resnet import resnet
 from mlcvtf.backbones.small_resnet import small_resnet, wide_resnet
+from mlcvtf.backbones.vit import Variant, vit
 from mlcvtf.classification.classifier import ImageClassifier
 from mlcvtf.classification.convolutionalize import convolutionalize
 from mlcvtf.classification.inception_classifier import (
     BottleneckClassifier,
     InceptionClassifier,
 )
+from mlcvtf.classification.transcriber import Transcriber
 from mlcvtf.detection.centernet import CenterNet
 from mlcvtf.embedding.arcface import FaceEmbedder, face_backbone
 from mlcvtf.embedding.landmarks import SoftArgmax, landmark_network
 from mlcvtf.layers.aggregated_transformations import AggregatedTransformations
+from mlcvtf.layers.attention import MultiHeadAttention
 from mlcvtf.layers.auxiliary_head import AuxiliaryHead, GridPooling
 from mlcvtf.layers.convolution_unit import ConvolutionUnit
 from mlcvtf.layers.decoder import pyramid_decoder
@@ -39,9 +42,21 @@ from mlcvtf.layers.local_response_normalisation import LocalResponseNormalisatio
 from mlcvtf.layers.margins import AdditiveAngularMargin
 from mlcvtf.layers.mbconv import MBConv
 from mlcvtf.layers.normalisation import ImageNormalisation, named_normalisation
+from mlcvtf.layers.patches import ClassToken, PatchEmbedding, TokensToMap, VisionTokens
+from mlcvtf.layers.positions import (
+    LearnedPositions,
+    LearnedPositions2D,
+    SinusoidalPositions,
+)
 from mlcvtf.layers.regnet_block import RegNetBlock
 from mlcvtf.layers.residual import BasicBlock, BottleneckBlock, PreActivationBlock
 from mlcvtf.layers.squeeze_excite import SqueezeExcite
+from mlcvtf.layers.transformer import (
+    FeedForward,
+    TransformerDecoderBlock,
+    TransformerEncoderBlock,
+)
+from mlcvtf.layers.transformer_stacks import TransformerDecoder, TransformerEncoder
 from mlcvtf.losses.heatmap import HeatmapFocalLoss
 from mlcvtf.metrics.mean_average_precision import MeanAveragePrecision
 
@@ -141,7 +156,99 @@ def face_embedder():
     )
 
 
+def tokens_and_context():
+    return [noise(BATCH, 5, 8, low=-1.0)(), noise(BATCH, 4, 6, low=-1.0, seed=1)()]
+
+
+def small_vit(**settings):
+    return vit(Variant(2, 16, 24, 2, 8), (32, 32, 3), 16, **settings)
+
+
+def written():
+    return np.array([[2, 0, -1], [1, -1, -1]], "int32")
+
+
 MODELS = {
+    "multi_head_attention": Model(
+        MultiHeadAttention, lambda: MultiHeadAttention(2), noise(BATCH, 5, 8, low=-1.0)
+    ),
+    "multi_head_attention_cross": Model(
+        MultiHeadAttention,
+        lambda: MultiHeadAttention(2, 3, 5, 7, use_bias=False),
+        tokens_and_context,
+        spread=True,
+    ),
+    "sinusoidal_positions": Model(
+        SinusoidalPositions, SinusoidalPositions, noise(BATCH, 5, 8)
+    ),
+    "sinusoidal_positions_2d": Model(
+        SinusoidalPositions, SinusoidalPositions, noise(BATCH, 3, 5, 8)
+    ),
+    "learned_positions": Model(
+        LearnedPositions, lambda: LearnedPositions(6), noise(BATCH, 5, 8)
+    ),
+    "learned_positions_stretched": Model(
+        LearnedPositions, lambda: LearnedPositions(3, True), noise(BATCH, 5, 8)
+    ),
+    "learned_positions_2d": Model(
+        LearnedPositions2D, lambda: LearnedPositions2D((2, 3)), noise(BATCH, 4, 5, 8)
+    ),
+    "feed_forward": Model(
+        FeedForward, lambda: FeedForward(12, "gelu"), noise(BATCH, 5, 8, low=-1.0)
+    ),
+    "feed_forward_convolutions": Model(
+        FeedForward, lambda: FeedForward(12, convolutions=True), noise(BATCH, 5, 8)
+    ),
+    "transformer_encoder_block": Model(
+        TransformerEncoderBlock,
+        lambda: TransformerEncoderBlock(2, 12, "post", "gelu", 0.1, 0.1),
+        noise(BATCH, 5, 8, low=-1.0),
+    ),
+    "transformer_decoder_block": Model(
+        TransformerDecoderBlock,
+        lambda: TransformerDecoderBlock(2, 12, key_dimension=3, value_dimension=5),
+        tokens_and_context,
+        spread=True,
+    ),
+    "transformer_encoder": Model(
+        TransformerEncoder,
+        lambda: TransformerEncoder(2, 2, 12),
+        noise(BATCH, 5, 8, low=-1.0),
+    ),
+    "transformer_decoder": Model(
+        TransformerDecoder,
+        lambda: TransformerDecoder(2, 2, 12, "post"),
+        tokens_and_context,
+        spread=True,
+    ),
+    "patch_embedding": Model(
+        PatchEmbedding, lambda: PatchEmbedding(6, 4), noise(BATCH, 9, 8, 3)
+    ),
+    "vision_tokens": Model(
+        VisionTokens, lambda: VisionTokens((2, 3)), noise(BATCH, 4, 5, 8)
+    ),
+    "tokens_to_map": Model(
+        TokensToMap,
+        TokensToMap,
+        lambda: [noise(BATCH, 7, 8)(), noise(BATCH, 2, 3, 4)()],
+        spread=True,
+    ),
+    "class_token": Model(ClassToken, ClassToken, noise(BATCH, 5, 8)),
+    "vit": Model(vit, small_vit, pictures(32)),
+    "vit_classifier": Model(
+        ImageClassifier,
+        lambda: ImageClassifier(small_vit(), 3),
+        pictures(32),
+        lambda: np.array([2, 0], "int32"),
+    ),
+    "transcriber": Model(
+        Transcriber,
+        lambda: Transcriber(
+            small_vit(class_token=False), TransformerDecoder(1, 2, 12), 4, 3, 8, 0.1
+        ),
+        lambda: {"images": pictures(32)(), "labels": written()},
+        written,
+    ),
     "inverted_residual": Model(
         InvertedResidual, lambda: InvertedResidual(4, 2), noise(BATCH, 7, 9, 4)
     ),
