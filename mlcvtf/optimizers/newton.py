@@ -317,10 +317,10 @@ def _search(loss_fn, tensors, loss, gradient, direction, first):
 class NewtonModel(keras.Model):
     """Lets `fit` train a model by Newton's methods, one step per batch.
 
-    The optimizer given to `compile` is not used (take "sgd", which stores least). Every loss is computed as at
-    inference, since the methods need the same loss at every evaluation: dropout drops
-    nothing, batch normalisation uses its moving statistics and does not change them.
-    For one device and full precision.
+    The optimizer given to `compile` is not used ("sgd" stores least). Every loss is
+    computed as at inference, since the methods need the same loss at every evaluation:
+    dropout drops nothing, batch normalisation uses its moving statistics and does not
+    change them. For one device and full precision.
 
     Args:
         model: what is trained; its variables are changed in place.

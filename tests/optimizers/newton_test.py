@@ -232,8 +232,8 @@ def test_fit_trains_a_classifier_with_regulariser_weights_and_dropout():
         keras.layers.BatchNormalization(), keras.layers.Dropout(0.5),
         keras.layers.Dense(2)])
     model = newton.NewtonModel(inner, iterations=30)
-    model.compile("sgd", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                  metrics=["accuracy"])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss=loss, metrics=["accuracy"])
     weights = np.ones(60, "float32")
     history = model.fit(x, y, batch_size=60, epochs=25, sample_weight=weights,
                         verbose=0).history
