@@ -61,6 +61,7 @@ def anynet(
     )
     outputs = {}
     for level, (row, stride) in enumerate(zip(rows, STRIDES, strict=True), 1):
+        row = Stage(*row)
         for block in range(row.depth):
             x = RegNetBlock(
                 row.width,

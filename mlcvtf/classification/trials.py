@@ -133,35 +133,35 @@ class TrialLog:
         trials: a dict per line.
 
     Raises:
-        InputError: a line before the last one is no JSON object.
+        InputError: a line is no JSON object.
     """
 
     def __init__(self, path: str | os.PathLike):
         self._path = pathlib.Path(path)
         self.trials = []
-        lines = self._path.read_bytes().splitlines() if self._path.is_file() else []
-        for number, line in enumerate(lines, 1):
+        content = self._path.read_bytes() if self._path.is_file() else b""
+        # A line without its end is what a kill leaves. It is cut off by the next line,
+        # not here: another process may be writing it.
+        self._whole = content.rfind(b"\n") + 1
+        for number, line in enumerate(content[: self._whole].splitlines(), 1):
             try:
                 trial = json.loads(line)
             except ValueError:
                 trial = None
-            if isinstance(trial, dict):
-                self.trials.append(trial)
-            elif number < len(lines):
+            if not isinstance(trial, dict):
                 raise InputError(
                     f"a line of a log is one JSON object, {self._path} line {number}: "
                     f"{line[:40].decode(errors='replace')}"
                 )
-        if len(self.trials) < len(lines):
-            # The process was killed while it wrote the last line.
-            whole = b"".join(line + b"\n" for line in lines[:-1])
-            self._path.write_bytes(whole)
+            self.trials.append(trial)
 
     def add(self, trial: dict) -> None:
         """Appends a line and has it on the disk when it returns."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with open(self._path, "ab") as file:
+            file.truncate(self._whole)
             file.write(json.dumps(trial).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
+            self._whole = file.tell()
         self.trials.append(trial)

@@ -1,4 +1,4 @@
-"""The cell space by hand, REINFORCE against finite differences, searches that resume."""
+"""The cell space by hand, REINFORCE's loss and its steps, searches that resume."""
 
 import json
 

@@ -56,6 +56,7 @@ def test_a_log_goes_on_after_a_kill(tmp_path):
     path.write_bytes(path.read_bytes() + b'{"a": 3, "b')
     log = TrialLog(path)
     assert log.trials == [{"a": 1}, {"a": 2}]
+    assert path.read_text().endswith('"b'), "a reader changed another one's log"
     log.add({"a": 3})
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert lines == [{"a": 1}, {"a": 2}, {"a": 3}]
