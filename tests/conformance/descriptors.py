@@ -20,17 +20,16 @@ from mlcvtf.backbones.regnet import Design, regnet
 from mlcvtf.backbones.resnet import resnet
 from mlcvtf.backbones.small_resnet import small_resnet, wide_resnet
 from mlcvtf.backbones.vit import Variant, vit
+from mlcvtf.classification.architecture_search import Controller, tokens
+from mlcvtf.classification.cell_network import cell_network
 from mlcvtf.classification.classifier import ImageClassifier
 from mlcvtf.classification.convolutionalize import convolutionalize
+from mlcvtf.classification.design_spaces import anynet
 from mlcvtf.classification.inception_classifier import (
     BottleneckClassifier,
     InceptionClassifier,
 )
 from mlcvtf.classification.transcriber import Transcriber
-from mlcvtf.classification.architecture_search import Controller, tokens
-from mlcvtf.classification.cell_network import cell_network
-from mlcvtf.classification.classifier import ImageClassifier
-from mlcvtf.classification.design_spaces import anynet
 from mlcvtf.detection.centernet import CenterNet
 from mlcvtf.embedding.arcface import FaceEmbedder, face_backbone
 from mlcvtf.embedding.landmarks import SoftArgmax, landmark_network
@@ -424,6 +423,7 @@ MODELS = {
         convolutionalize,
         lambda: convolutionalize(ImageClassifier(pyramid(), 3)),
         pictures(64, 80),
+    ),
     "anynet": Model(
         anynet,
         lambda: anynet([(8, 1, 4), (8, 1, 8), (8, 1, 8), (8, 1, 8)], (32, 32, 3)),
