@@ -20,8 +20,11 @@ from mlcvtf.backbones.regnet import Design, regnet
 from mlcvtf.backbones.resnet import resnet
 from mlcvtf.backbones.small_resnet import small_resnet, wide_resnet
 from mlcvtf.backbones.vit import Variant, vit
+from mlcvtf.classification.architecture_search import Controller, tokens
+from mlcvtf.classification.cell_network import cell_network
 from mlcvtf.classification.classifier import ImageClassifier
 from mlcvtf.classification.convolutionalize import convolutionalize
+from mlcvtf.classification.design_spaces import anynet
 from mlcvtf.classification.inception_classifier import (
     BottleneckClassifier,
     InceptionClassifier,
@@ -420,6 +423,23 @@ MODELS = {
         convolutionalize,
         lambda: convolutionalize(ImageClassifier(pyramid(), 3)),
         pictures(64, 80),
+    ),
+    "anynet": Model(
+        anynet,
+        lambda: anynet([(8, 1, 4), (8, 1, 8), (8, 1, 8), (8, 1, 8)], (32, 32, 3)),
+        pictures(32),
+    ),
+    "cell_network": Model(
+        cell_network,
+        lambda: cell_network((0, 1, 2, 3, 2, 1, 4, 5), 4, 2, 1, (32, 32, 3)),
+        pictures(32),
+    ),
+    "controller": Model(
+        Controller,
+        lambda: Controller(1, 4),
+        lambda: tokens([(1, 0, 2, 3), (0, 1, 5, 5)]),
+        lambda: {"cell": np.array([(1, 0, 2, 3), (0, 1, 5, 5)], "int32"),
+                 "advantage": np.array([0.5, 0.25], "float32")},
     ),
     "image_classifier": Model(
         ImageClassifier,
