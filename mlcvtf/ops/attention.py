@@ -2,11 +2,12 @@
 
 Vaswani et al., 2017, "Attention Is All You Need", arXiv:1706.03762, section 3.2.1.
 
-On TensorFlow `keras.ops.dot_product_attention` is no fused kernel but three einsums
-with the scale on the scores. The formula written with `matmul` and the scale on the
-queries is equal and was faster there (two cores, medians of nine interleaved repeats,
-fused over own: forward 1.04 to 1.20, forward and backward 1.31 to 1.43 for 65 and 197
-tokens), so TensorFlow takes the formula. Other backends have a kernel and take it.
+`keras.ops.dot_product_attention` is equal and was slower on CPU, where it is no fused
+kernel: its einsums scale the scores, the formula here scales the queries, which are
+fewer. Fused over own on two busy cores, medians of interleaved repeats, 65 and 197
+tokens, 3 and 12 heads of 64: TensorFlow 1.04 to 1.20 forward, 1.31 to 1.43 with
+gradients; JAX 1.25 to 1.61 and 1.11 to 1.28. So it is not used; its kernels on
+accelerators were not measured.
 """
 
 import keras
@@ -84,9 +85,6 @@ def scaled_dot_product_attention(
     References:
         Vaswani et al., 2017, equation 1.
     """
-    if keras.backend.backend() != "tensorflow" and keys.shape[-1] == values.shape[-1]:
-        scale = queries.shape[-1] ** -0.5 if scale is None else scale
-        return ops.dot_product_attention(queries, keys, values, mask=mask, scale=scale)
     queries, keys, values = (
         ops.transpose(x, (0, 2, 1, 3)) for x in (queries, keys, values)
     )
