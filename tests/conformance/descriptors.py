@@ -351,7 +351,7 @@ MODELS = {
         GridPooling, lambda: GridPooling(3, "adaptive"), noise(BATCH, 7, 5, 3)
     ),
     "auxiliary_head": Model(
-        AuxiliaryHead, lambda: AuxiliaryHead(3, 4, 5), noise(BATCH, 4, 4, 3)
+        AuxiliaryHead, lambda: AuxiliaryHead(3, 4, 5, 0.0), noise(BATCH, 4, 4, 3)
     ),
     "inception_v1": Model(
         inception_v1, lambda: inception_v1(width=0.25, input_shape=(64, 64, 3)),
