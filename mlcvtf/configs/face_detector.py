@@ -41,6 +41,7 @@ def get_config():
     return {
         "data": "../shared/data",
         "landmarks": "work/face_landmarks/landmarks.npz",
+        "start": "",
         "seed": 0,
         "snapshot_epochs": 5,
         "epochs": 36,
@@ -73,6 +74,10 @@ def build(config):
         landmark_weight=5.0,
         name="face_detector",
     )
+    if config.start:
+        model.set_weights(
+            keras.saving.load_model(config.start, compile=False).get_weights()
+        )
     steps = config.steps * config.epochs
     rate = keras.optimizers.schedules.CosineDecay(
         0.0,
@@ -95,21 +100,18 @@ def build(config):
 
 def face_list(config) -> list:
     """Reads all training faces with their landmarks."""
-    images, landmarks = faces.read_landmarks(config.data)
-    found = list(zip(images, landmarks, strict=True)) * 2
+    stored = faces.stored_landmarks(config.landmarks)
+    images, _ = faces.read_landmarks(config.data)
+    found = [(image, stored["ytf"][str(i)]) for i, image in enumerate(images)] * 2
     scored = faces.scored_people(config.data)
-    with np.load(config.landmarks, allow_pickle=False) as stored:
-        for part in faces.read_training(config.data)[0]:
-            points = dict(
-                zip(stored[part.source + "_names"], stored[part.source], strict=True)
+    for part in faces.read_training(config.data)[0]:
+        found += [
+            (image, stored[part.source][name])
+            for name, image, person in zip(
+                part.names, part.images, part.people, strict=True
             )
-            found += [
-                (image, points[name])
-                for name, image, person in zip(
-                    part.names, part.images, part.people, strict=True
-                )
-                if person not in scored
-            ]
+            if person not in scored
+        ]
     return found
 
 

@@ -147,7 +147,11 @@ def _frozen(model, function, shape):
 
     Its operations are named "network/...", by which `quantize` finds them.
     """
-    weights = [(variable, variable.numpy()) for variable in model.variables]
+    # Only those that the graph reads: a constant that nothing takes is written as well,
+    # such as the weights of heads that only training has.
+    traced = tf.function(function, [tf.TensorSpec(shape)], autograph=False)
+    read = {v.ref() for v in traced.get_concrete_function().graph.variables}
+    weights = [(v, v.numpy()) for v in model.variables if v.value.ref() in read]
 
     @tf.function(input_signature=[tf.TensorSpec(shape)], autograph=False)
     def network(images):

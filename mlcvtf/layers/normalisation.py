@@ -48,6 +48,8 @@ class ImageNormalisation(keras.layers.Layer):
                 "mean and std have one number per channel and std is greater than 0, "
                 f"received {self.mean} and {self.std}"
             )
+        # A grey picture would silently become one of three channels.
+        self.input_spec = keras.layers.InputSpec(axes={-1: len(self.mean)})
 
     def call(self, inputs):
         x = ops.cast(inputs, "float32")

@@ -64,7 +64,7 @@ def carry(
     rules: Sequence[Rule],
     skipped: Sequence[str] = (),
 ) -> Report:
-    """Fills all variables of a model from named arrays.
+    """Fills all weights of a model from named arrays.
 
     Args:
         model: any built model.
@@ -79,7 +79,7 @@ def carry(
         InputError: an array has no rule, two have one target, a variable is left
             without an array, or shapes differ; the line names the first few.
     """
-    # Not `variables`: no checkpoint has the states of random numbers.
+    # Not `model.variables`, which has the state of dropout's generators as well.
     variables = {variable.path: variable for variable in model.weights}
     if len(variables) < len(model.weights):
         raise ValueError(f"variable paths of {model.name} must differ from each other")

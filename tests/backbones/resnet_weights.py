@@ -31,8 +31,9 @@ def draw(path, shape):
     """Returns the array of a variable, from its name alone."""
     generator = np.random.default_rng(zlib.crc32(path.encode()))
     if path.endswith("conv3_normalisation/gamma"):
-        # A trained block adds little to its input. With large steps the rounding of 100
-        # layers grows to 2e-4 of the largest output, in any implementation.
+        # A trained block adds little to its input. With steps of 0.3 to 1 the rounding
+        # of over 100 layers grows to 2e-4 of the largest output: in float64 ours and
+        # PyTorch's ResNet-101 then differ by 1e-13, in float32 each from that by 5e-5.
         return generator.uniform(0.1, 0.4, shape).astype("float32")
     if path.endswith("gamma"):
         return generator.uniform(0.3, 1.0, shape).astype("float32")

@@ -19,6 +19,12 @@ MODULES = [
     for path in sorted((ROOT / "mlcvtf" / area).rglob("*.py"))
     if path.name != "__init__.py"
 ]
+# What the suites cannot hold, and where it is tested instead.
+ELSEWHERE = {
+    # It trains with TensorFlow's tapes on one device and in full precision, as its file
+    # says; its fit, config and .keras are in tests/optimizers/newton_test.py.
+    "mlcvtf.optimizers.newton.NewtonModel",
+}
 COVERED = {d.covers for part in (MODELS, LOSSES, METRICS) for d in part.values()}
 
 
@@ -38,7 +44,10 @@ def public(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_everything_public_is_listed(name):
-    missing = [thing.__name__ for thing in public(name) if thing not in COVERED]
+    missing = [
+        thing.__name__ for thing in public(name)
+        if thing not in COVERED and f"{name}.{thing.__name__}" not in ELSEWHERE
+    ]
     assert not missing, f"list in tests/conformance/descriptors.py: {missing}"
 
 

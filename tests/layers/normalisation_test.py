@@ -39,3 +39,9 @@ def test_refuses_what_is_no_normalisation():
         ImageNormalisation([1.0], [0.0])
     with pytest.raises(ValueError, match="one of caffe, mean_std, unit, zero_one"):
         named_normalisation("imagenet")
+
+
+def test_refuses_another_number_of_channels():
+    layer = ImageNormalisation([1, 2, 3], [1, 1, 1])
+    with pytest.raises(ValueError, match="expected axis -1 .* to have value 3"):
+        layer(np.zeros((1, 4, 4, 1), "float32"))
