@@ -37,7 +37,12 @@ def test_carried_weights_give_equal_outputs(family, source, name):
     # Momentum 0: one training pass gives the statistics.
     options = {"drop_rate": 0.0} if family == "efficientnet" else {}
     model = peers.classifier(family, source, name, momentum=0.0, **options)
-    state = torch_peers.load(peer, peers.with_statistics(model), family, source)
+    # Under such statistics PyTorch's B5 in single precision is 9.5e-4 from itself in
+    # double precision, so that the deep ones keep the random ones (variances of 0.5 to
+    # 1.5, under which a wrong epsilon is seen as well).
+    if family != "efficientnet" or name.endswith("b0"):
+        peers.with_statistics(model)
+    state = torch_peers.load(peer, model, family, source)
     for variable in model.weights:
         variable.assign(np.zeros(variable.shape))
     report = carry(model, state, module.rules(source), module.SKIPPED[source])
