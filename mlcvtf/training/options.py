@@ -150,7 +150,7 @@ def precision(policy: str):
     Raises:
         InputError: another policy.
     """
-    _one_of("policy", policy, POLICIES)
+    one_of("policy", policy, POLICIES)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
@@ -169,7 +169,7 @@ def schedule(config, steps: int) -> Schedule:
     Raises:
         InputError: a key does not fit.
     """
-    _one_of("schedule", config.schedule, SCHEDULES)
+    one_of("schedule", config.schedule, SCHEDULES)
     _check_numbers(config, steps)
     return Schedule(
         config.schedule,
@@ -200,8 +200,8 @@ def optimizer(config, steps: int) -> keras.optimizers.Optimizer:
     Raises:
         InputError: a key does not fit.
     """
-    _one_of("optimizer", config.optimizer, OPTIMIZERS)
-    _one_of("policy", config.policy, POLICIES)
+    one_of("optimizer", config.optimizer, OPTIMIZERS)
+    one_of("policy", config.policy, POLICIES)
     settings = {
         "learning_rate": schedule(config, steps),
         "weight_decay": config.weight_decay or None,
@@ -243,7 +243,7 @@ def check_run(config) -> None:
     Raises:
         InputError: one of them does not fit.
     """
-    _one_of("early_stopping_mode", config.early_stopping_mode, ("min", "max"))
+    one_of("early_stopping_mode", config.early_stopping_mode, ("min", "max"))
     rules = (
         ("checkpoint_minutes", config.checkpoint_minutes >= 0, "0 or more"),
         ("checkpoint_steps", config.checkpoint_steps >= 0, "0 or more"),
@@ -252,7 +252,17 @@ def check_run(config) -> None:
     _check(config, rules)
 
 
-def _one_of(key, value, names):
+def one_of(key: str, value: str, names) -> None:
+    """Checks a setting that has names for values.
+
+    Args:
+        key: of the setting.
+        value: what was received.
+        names: the names, in the order in which the message lists them.
+
+    Raises:
+        InputError: the value is none of them.
+    """
     if value not in names:
         raise InputError(f"{key} is one of {', '.join(names)}; received {value}")
 
