@@ -136,7 +136,7 @@ class EarlyStopping(keras.callbacks.Callback):
         if not self.monitor:
             return
         if self.monitor not in (logs or {}):
-            self._dataset.ended = True
+            self._dataset.end()
             raise InputError(
                 f"early_stopping is one of {', '.join(sorted(logs or {}))}; received "
                 f"{self.monitor}"
