@@ -22,6 +22,8 @@ class EndlessBatches(keras.utils.PyDataset):
     Attributes:
         first: the number of the first batch; `training.fit` sets it after a resume.
         ended: whether batches raise EOFError, by `end`.
+        replaced: name of each picture that could not be used and was replaced by
+            another, to the reason; recipes that read pictures fill it.
         sizes: rows of the last batches that were made, by number, until somebody
             takes them out; nothing where other processes make the batches.
     """
@@ -32,6 +34,7 @@ class EndlessBatches(keras.utils.PyDataset):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.sizes = {}
+        self.replaced = {}
         # Threads that make a batch now; a set, since a lock cannot be sent to others.
         self._making = set()
 
@@ -82,6 +85,11 @@ class FirstEpoch(keras.utils.PyDataset):
             max_queue_size=batches.max_queue_size,
         )
         self.batches = batches
+
+    @property
+    def replaced(self):
+        """As of the stream."""
+        return self.batches.replaced
 
     def __len__(self):
         return len(self.batches)

@@ -76,8 +76,8 @@ def run(
             `snapshot_epochs`: weights are kept for good after every so many epochs,
             for curves. Keys of `options.RUN` that it lacks are as there.
         workdir: folder for `checkpoint.npz`, `epoch_*.weights.h5`, `log.jsonl`,
-            `log.csv`, `tensorboard`, `model.keras`, `figures.json`, `report.md` and
-            `curves.png`; made if missing. Of several workers only the chief writes it;
+            `log.csv`, `replaced.json`, `tensorboard`, `model.keras`, `figures.json`,
+            `report.md` and `curves.png`; made if missing. Of several workers only the chief writes it;
             to go on, all of them must see it.
         strategy: from `make_strategy`; None trains on one device. Several workers
             agree on the steps after which all save or stop.
@@ -123,6 +123,7 @@ def run(
         # Nobody writes a checkpoint before all have read theirs.
         _agree(strategy, checkpoints.done)
         others = _callbacks(folder, config, strategy, checkpoints, dataset, tensorboard)
+        others.append(callbacks.Replaced(folder, dataset, validation))
         for callback in others:
             if hasattr(callback, "close"):
                 stack.callback(callback.close)
@@ -130,7 +131,8 @@ def run(
             others.append(callbacks.AveragedValidation(average))
         stack.enter_context(checkpoints.signals())
         # Checkpoints last, so that what the others wrote is behind them.
-        _fit(model, dataset, validation, config, [*others, stopping, checkpoints])
+        with _input_errors():
+            _fit(model, dataset, validation, config, [*others, stopping, checkpoints])
         with _scope(strategy):
             average()
             stopping.finish(model)
@@ -151,8 +153,18 @@ def run(
         described,
         command,
         stopping.sentence(),
+        callbacks.read_replaced(workdir),
     )
     return figures
+
+
+def _input_errors():
+    """Has errors of a data set come out as they went into TensorFlow."""
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    from mlcvtf.data.datasets import input_errors
+
+    return input_errors()
 
 
 def _check_resume(workdir, resume):

@@ -21,7 +21,7 @@ STEPS, EPOCHS = 4, 3
 CONFIG = config_dict.ConfigDict({"seed": 1, "epochs": EPOCHS, "snapshot_epochs": 2})
 IDENTITY = {"recipe": "line", **options.RUN, **CONFIG.to_dict()}
 for key in options.FREE:
-    del IDENTITY[key]
+    IDENTITY.pop(key, None)
 
 
 class Points(EndlessBatches):
