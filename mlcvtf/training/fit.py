@@ -77,8 +77,8 @@ def run(
             for curves. Keys of `options.RUN` that it lacks are as there.
         workdir: folder for `checkpoint.npz`, `epoch_*.weights.h5`, `log.jsonl`,
             `log.csv`, `replaced.json`, `tensorboard`, `model.keras`, `figures.json`,
-            `report.md` and `curves.png`; made if missing. Of several workers only the chief writes it;
-            to go on, all of them must see it.
+            `report.md` and `curves.png`; made if missing. Of several workers only the
+            chief writes it; to go on, all of them must see it.
         strategy: from `make_strategy`; None trains on one device. Several workers
             agree on the steps after which all save or stop.
         resume: True: there must be a checkpoint to go on from; False: there must be
