@@ -1,4 +1,4 @@
-"""Keras's augmentation layers as functions of the position, boxes and labels included."""
+"""Keras's augmentation layers as functions of the position, boxes and labels too."""
 
 import keras
 import numpy as np
@@ -27,9 +27,11 @@ REFUSED = {
 ARGUMENTS = {**RIGHT, **STAYING, "RandomCrop": (64, 100), "RandomShear": (0.3, 0.3)}
 TAKEN = sorted(set(ARGUMENTS) - set(REFUSED))
 # Geometry, colour, noise, and one that draws nothing; tracing all takes a minute.
-QUICK = ("RandomBrightness", "RandomErasing", "RandomFlip", "RandomRotation", "Resizing")
+QUICK = ("RandomBrightness", "RandomErasing", "RandomFlip", "RandomRotation",
+         "Resizing")
 # They draw nothing.
-FIXED = {"AutoContrast", "CenterCrop", "Equalization", "MaxNumBoundingBoxes", "Resizing"}
+FIXED = {"AutoContrast", "CenterCrop", "Equalization", "MaxNumBoundingBoxes",
+         "Resizing"}
 
 
 def example(seed=0):
@@ -126,7 +128,8 @@ def test_a_start_in_the_middle_is_the_same_stream(tmp_path, kind):
     for one, other in zip(whole[4:], streams(examples, order, 4), strict=True):
         assert_same_tree(one, other)
     plain = list(datasets.batches(examples, order, 3).as_numpy_iterator())
-    assert all(not np.array_equal(a[0], b[0]) for a, b in zip(whole, plain, strict=True))
+    assert not any(np.array_equal(a[0], b[0])
+                   for a, b in zip(whole, plain, strict=True))
     assert not np.array_equal(whole[0][0], whole[3][0])
     specification = datasets.batches(examples, order, layers=layers()).element_spec
     assert specification == datasets.batches(examples, order).element_spec
