@@ -131,8 +131,15 @@ def run(
             others.append(callbacks.AveragedValidation(average))
         stack.enter_context(checkpoints.signals())
         # Checkpoints last, so that what the others wrote is behind them.
-        with _input_errors():
-            _fit(model, dataset, validation, config, [*others, stopping, checkpoints])
+        try:
+            with _input_errors():
+                _fit(
+                    model, dataset, validation, config, [*others, stopping, checkpoints]
+                )
+        except BaseException:
+            # Also where a peer is lost: see `EndlessBatches.end`.
+            dataset.end()
+            raise
         with _scope(strategy):
             average()
             stopping.finish(model)
