@@ -1,7 +1,8 @@
 """Options that every recipe can have, under the same keys.
 
-`RUN` is added to every recipe's config by `recipe.configure`. A recipe that wants the
-others has them in its config and asks for the optimizer:
+`RUN` is added to every recipe's config by `recipe.configure`; a recipe that reads
+pictures of the user's has those of `PICTURES`. One that wants the others has them in
+its config and asks for the optimizer:
 
     def get_config():
         return options.OPTIMIZER | {"learning_rate": 2e-3, "epochs": 20, ...}
@@ -29,8 +30,16 @@ RUN = {
     "early_stopping_mode": "min",
     "patience": 10,
 }
-# Keys of `RUN` that change nothing of what is trained.
-FREE = ("checkpoint_minutes", "checkpoint_steps")
+# Of recipes that read pictures of the user's.
+PICTURES = {
+    # At a picture that cannot be used: "fail", or "skip" for the next one of the order
+    # in its place, so that an epoch keeps its length.
+    "on_bad_image": "fail",
+    # A folder in which decoded pictures stay; "": none.
+    "cache": "",
+}
+# Keys that change nothing of what is trained; on_bad_image changes whether it is.
+FREE = ("checkpoint_minutes", "checkpoint_steps", *PICTURES)
 OPTIMIZER = {
     "optimizer": "adamw",
     "learning_rate": 1e-3,
