@@ -31,7 +31,7 @@ def batches(examples: Examples, order: Order, epochs: int = 1, start: int = 0,
         epochs: how many.
         start: number of the first batch, counted from the first epoch's beginning; a
             resumed run's optimizer step.
-        layers: of Keras, such as `keras.layers.RandomFlip`, that change each example
+        layers: of Keras, such as its `RandomFlip`, that change each example
             (see `mlcvtf.data.stateless`), as a function of the order's seed, epoch and
             position. They are this path's alone: `Examples(augment=...)` is both's.
 

@@ -32,14 +32,14 @@ class _Seeds(keras.random.SeedGenerator):
 
     def next(self, ordered: bool = True):
         self.draws += 1
-        return tf.random.experimental.stateless_fold_in(self.base, self.draws)
+        return tf.random.fold_in(self.base, self.draws)
 
 
-def stateless(layer: keras.layers.Layer, seed: int, number: int = 0) -> Callable:
+def stateless(layer: keras.Layer, seed: int, number: int = 0) -> Callable:
     """Makes a Keras layer that changes pictures a pure function of the position.
 
     Args:
-        layer: one of `keras.layers` such as `RandomFlip`, with
+        layer: one of Keras's layers such as `RandomFlip`, with
             `bounding_box_format="xyxy"` where there are boxes. docs/data.md says which
             of them move boxes rightly.
         seed: of all randomness; the layer's own is not used.
@@ -65,7 +65,7 @@ def stateless(layer: keras.layers.Layer, seed: int, number: int = 0) -> Callable
         )
     if name in JOINING:
         raise InputError(f"a picture is changed by itself, {name} mixes several")
-    inner = [v for v in vars(layer).values() if isinstance(v, keras.layers.Layer)]
+    inner = [v for v in vars(layer).values() if isinstance(v, keras.Layer)]
     if inner:
         raise InputError(
             f"{name} draws from states of the layers that it is made of "
@@ -75,9 +75,7 @@ def stateless(layer: keras.layers.Layer, seed: int, number: int = 0) -> Callable
     def change(data, epoch, position):
         base = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
         for one in (position, number):
-            base = tf.random.experimental.stateless_fold_in(
-                base, tf.cast(one, tf.int64)
-            )
+            base = tf.random.fold_in(base, tf.cast(one, tf.int64))
         # Where Keras runs on JAX, its layers compute in TensorFlow here.
         layer.backend.set_backend("tensorflow")
         try:
@@ -113,7 +111,7 @@ def _changed(layer, data, seeds):
 def augmented(
     data: tf.data.Dataset,
     order: Order,
-    layers: Sequence[keras.layers.Layer],
+    layers: Sequence[keras.Layer],
     start: int = 0,
 ) -> tf.data.Dataset:
     """Sends single examples through Keras's layers.
