@@ -83,7 +83,7 @@ $(PEERS_STAMP): pyproject.toml
 	[ -n "$$python" ] || { echo 'make: $(NO_PYTHON)' >&2; exit 1; }; \
 	"$$python" -m venv --clear $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check \
-		-e '.[peers,coco]'
+		-e '.[peers,coco,dev]'
 	@touch $@
 
 jax: $(JAX_STAMP)

@@ -42,11 +42,6 @@ flags.DEFINE_integer(
     lower_bound=1,
     flag_values=FLAGS,
 )
-MODULES = [
-    "mlcvtf.backbones.vit",
-    "mlcvtf.classification.classifier",
-    "mlcvtf.classification.transcriber",
-]
 
 
 def main(argv: list[str]) -> None:
@@ -55,12 +50,13 @@ def main(argv: list[str]) -> None:
     import os
     import pathlib
 
+    from mlcvtf.export import keras_file
     from mlcvtf.video import pictures
 
     image = pictures.read_picture(FLAGS.image)
     if not pathlib.Path(FLAGS.model).is_file():
         raise InputError(f"--model is a .keras file, there is none at {FLAGS.model}")
-    drawn = _draw(_load(), image)
+    drawn = _draw(keras_file.load(FLAGS.model), image)
 
     from mlcvtf.commands.contact_sheet import write_png
 
@@ -74,19 +70,6 @@ def main(argv: list[str]) -> None:
         path = os.path.join(FLAGS.output, f"{name}.png")
         write_png(path, picture, "a picture")
         print(f"{path}: {line}")
-
-
-def _load():
-    """Reads the model."""
-    from mlcvtf.export import signatures
-
-    try:
-        return signatures.load_keras(FLAGS.model, MODULES)
-    except (ValueError, TypeError, OSError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"--model is a .keras file, Keras cannot read {FLAGS.model}: {first}"
-        ) from None
 
 
 def _draw(model, image):
