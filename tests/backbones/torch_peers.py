@@ -68,8 +68,9 @@ def outputs(peer, images, family, source):
         def keep(module, inputs, output, key=f"P{level}"):
             maps[key] = output.numpy().transpose(0, 2, 3, 1).copy()
         hooks.append(peer.get_submodule(name).register_forward_hook(keep))
+    x = torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
     with torch.no_grad():
-        logits = peer(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))
+        logits = peer(x.to(next(peer.parameters()).dtype))
     for hook in hooks:
         hook.remove()
     logits = getattr(logits, "logits", logits)

@@ -49,6 +49,10 @@ def test_carried_weights_give_equal_outputs(family, source, name):
     assert report.parameters == sum(np.size(v) for v in map(np.asarray, model.weights))
     trainable = sum(int(np.prod(v.shape)) for v in model.trainable_weights)
     assert trainable == sum(p.numel() for p in peer.parameters())
+    # In double precision, so that what is measured is our error and not the sum of
+    # both: RegNetY-6.4GF is 6.7e-5 from it, PyTorch in single precision 5.5e-5, and
+    # they are 1.1e-4 from each other.
+    peer.double()
     for size in ((64, 96), (75, 91)):
         images = peers.smooth(2, *size)
         expected = torch_peers.outputs(peer, images, family, source)
