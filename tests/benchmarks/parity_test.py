@@ -1,4 +1,4 @@
-"""The command that compares all networks with their peers, on one that needs no torch."""
+"""The comparison of all networks with their peers, on one that needs no PyTorch."""
 
 import importlib.machinery
 import importlib.util
