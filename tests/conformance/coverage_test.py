@@ -9,6 +9,7 @@ import pytest
 
 from tests.case import ROOT
 from tests.conformance.descriptors import LOSSES, METRICS, MODELS
+from tests.conformance.rows import NETWORKS
 
 AREAS = ("layers", "losses", "metrics", "optimizers", "backbones", "classification",
          "detection", "segmentation", "depth", "embedding", "generative")
@@ -60,3 +61,7 @@ def test_something_was_found():
 def test_classes_are_registered_under_the_package(thing):
     if inspect.isclass(thing):
         assert keras.saving.get_registered_name(thing) == f"mlcvtf>{thing.__name__}"
+
+
+def test_slow_networks_are_models():
+    assert set(MODELS) >= NETWORKS
