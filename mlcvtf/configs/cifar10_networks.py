@@ -73,8 +73,10 @@ def get_config():
         "seed": 0,
         "snapshot_epochs": 1000,
         "epochs": 20,
-        "batch_size": 64,
         "held_out": 900,
+        # An epoch is a pass over the other 8,100.
+        "batch_size": 64,
+        "steps": 126,
         # Empty and negative: what the network has in `NETWORKS`.
         "optimizer": "",
         "learning_rate": -1.0,
@@ -88,7 +90,9 @@ def get_config():
 
 def smoke(config):
     """Shrinks the recipe to seconds on synthetic pictures."""
-    config.update(data="", network="resnet20", epochs=1, batch_size=4, held_out=4)
+    config.update(
+        data="", network="resnet20", epochs=1, batch_size=4, steps=4, held_out=4
+    )
 
 
 def build(config):
@@ -100,7 +104,7 @@ def build(config):
     kind = config.optimizer or kind
     rate = config.learning_rate if config.learning_rate > 0 else rate
     decay = config.weight_decay if config.weight_decay >= 0 else decay
-    steps = len(data(config)) * config.epochs
+    steps = config.steps * config.epochs
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, steps, alpha=0.001, warmup_target=rate, warmup_steps=max(1, steps // 20)
     )
@@ -145,7 +149,7 @@ def data(config):
         labels,
         32,
         config.batch_size,
-        len(images) // config.batch_size,
+        config.steps,
         config.area,
         config.colour,
         seed=config.seed,

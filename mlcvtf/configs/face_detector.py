@@ -27,6 +27,7 @@ from mlcvtf.backbones.mobilenet_v2 import mobilenet_v2
 from mlcvtf.data import archives, faces
 from mlcvtf.data.face_scenes import FaceScenes
 from mlcvtf.detection.centernet import CenterNet
+from mlcvtf.export import keras_file
 from mlcvtf.ops import boxes as box_ops
 
 # Share of right boxes on new scenes at the score threshold: scenes are crowded, so that
@@ -41,6 +42,7 @@ def get_config():
     return {
         "data": "../shared/data",
         "landmarks": "work/face_landmarks/landmarks.npz",
+        # A detector of the same form whose weights are the first; "": random ones.
         "start": "",
         "seed": 0,
         "snapshot_epochs": 5,
@@ -75,9 +77,7 @@ def build(config):
         name="face_detector",
     )
     if config.start:
-        model.set_weights(
-            keras.saving.load_model(config.start, compile=False).get_weights()
-        )
+        model.set_weights(keras_file.load(config.start).get_weights())
     steps = config.steps * config.epochs
     rate = keras.optimizers.schedules.CosineDecay(
         0.0,

@@ -36,6 +36,7 @@ from mlcvtf.data.places import Place
 from mlcvtf.data.records import Record, RecordSet
 from mlcvtf.data.samples import OnPicture
 from mlcvtf.errors import InputError
+from mlcvtf.export import keras_file
 from mlcvtf.models_folder import shipped_models
 from mlcvtf.training import fine_tuning, options
 
@@ -126,11 +127,10 @@ def backbone(config) -> keras.Model:
             f"received {config.backbone}, which is neither"
         )
     try:
-        model = keras.models.load_model(path, compile=False)
-    except (ValueError, TypeError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
+        model = keras_file.load(path)
+    except InputError as error:
         raise InputError(
-            f"a backbone is read from a .keras file; received {path}: {reason}"
+            f"a backbone is read from a .keras file; received {path}: {error}"
         ) from None
     found = getattr(model, "backbone", model)
     fine_tuning.stages(found)

@@ -81,7 +81,7 @@ def attention_weights(backbone: keras.Model, images) -> np.ndarray:
         token is the first of n.
     """
     blocks = _blocks(backbone)
-    inputs = keras.Model(backbone.inputs, [block.input for block in blocks])
+    inputs = keras.Model(backbone.inputs[0], [block.input for block in blocks])
     tokens = inputs(np.asarray(images, np.float32), training=False)
     return np.stack(
         [

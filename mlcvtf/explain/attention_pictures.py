@@ -84,7 +84,8 @@ def draw_distances(distances: np.ndarray) -> np.ndarray:
         axes.plot(range(len(distances)), distances[:, head], "o", markersize=4)
     axes.set_xlabel("block")
     axes.set_ylabel("mean attention distance (pixels)")
-    axes.set_ylim(bottom=0)
+    # A tenth of room, or points at the top are cut in halves.
+    axes.set_ylim(0, max(1.1 * float(distances.max()), 1.0))
     axes.xaxis.get_major_locator().set_params(integer=True)
     file = io.BytesIO()
     figure.savefig(file, format="png")

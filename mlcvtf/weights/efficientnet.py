@@ -10,10 +10,12 @@ import keras
 import numpy as np
 
 from mlcvtf.backbones.efficientnet import TABLE_1, VARIANTS, efficientnet
+from mlcvtf.weights import rules as rules_of
 from mlcvtf.weights.name_map import Rule
 from mlcvtf.weights.rules import (
     COUNTERS,
     keras_layer,
+    timm_inverted_residuals,
     torch_convolution,
     torch_dense,
     torch_normalisation,
@@ -54,11 +56,8 @@ def network(source: str, architecture: str, **options) -> keras.Model:
     Raises:
         ValueError: unknown source or architecture.
     """
-    known = ARCHITECTURES.get(source, {})
-    if architecture not in known:
-        names = ", ".join(known) or ", ".join(ARCHITECTURES)
-        raise ValueError(f"known are {names}, received {source} {architecture!r}")
-    return efficientnet(*known[architecture], **options)
+    found = rules_of.architecture(ARCHITECTURES, source, architecture)
+    return efficientnet(*found, **options)
 
 
 def rules(source: str) -> list[Rule]:
@@ -168,25 +167,10 @@ def _torchvision():
 
 
 def _timm():
-    found = [
-        *torch_convolution("conv_stem", "stem"),
-        *torch_normalisation("bn1", "stem_normalisation"),
-        *torch_convolution("conv_head", "last"),
-        *torch_normalisation("bn2", "last_normalisation"),
-        *torch_dense("classifier", "logits"),
-    ]
+    found = timm_inverted_residuals(row[0] for row in TABLE_1)
     for stage in STAGES:
-        theirs, ours = rf"blocks\.{stage - 1}\.(\d+)\.", rf"stage{stage}_block\1"
-        steps = {"depthwise": "conv_dw", "project": "conv_pw"}
-        if TABLE_1[stage - 1][0] > 1:
-            steps = {"expand": "conv_pw", "depthwise": "conv_dw", "project": "conv_pwl"}
-        for number, (step, name) in enumerate(steps.items(), 1):
-            layout = "depthwise" if step == "depthwise" else "convolution"
-            found += torch_convolution(theirs + name, f"{ours}/{step}", layout)
-            found += torch_normalisation(
-                f"{theirs}bn{number}", f"{ours}/{step}_normalisation"
-            )
-        target = f"{ours}/squeeze_excite"
-        found += torch_dense(rf"{theirs}se\.conv_reduce", f"{target}/squeeze")
-        found += torch_dense(rf"{theirs}se\.conv_expand", f"{target}/excite")
+        part = rf"blocks\.{stage - 1}\.(\d+)\.se\."
+        target = rf"stage{stage}_block\1/squeeze_excite"
+        found += torch_dense(f"{part}conv_reduce", f"{target}/squeeze")
+        found += torch_dense(f"{part}conv_expand", f"{target}/excite")
     return found

@@ -7,10 +7,12 @@ rules(source), SKIPPED[source])`.
 import keras
 
 from mlcvtf.backbones.mobilenet_v2 import TABLE_2, mobilenet_v2
+from mlcvtf.weights import rules as rules_of
 from mlcvtf.weights.name_map import Rule
 from mlcvtf.weights.rules import (
     COUNTERS,
     keras_layer,
+    timm_inverted_residuals,
     torch_convolution,
     torch_dense,
     torch_normalisation,
@@ -51,11 +53,7 @@ def network(source: str, architecture: str, **options) -> keras.Model:
     Raises:
         ValueError: unknown source or architecture.
     """
-    known = ARCHITECTURES.get(source, {})
-    if architecture not in known:
-        names = ", ".join(known) or ", ".join(ARCHITECTURES)
-        raise ValueError(f"known are {names}, received {source} {architecture!r}")
-    alpha, origin = known[architecture]
+    alpha, origin = rules_of.architecture(ARCHITECTURES, source, architecture)
     return mobilenet_v2(alpha, origin=origin, **options)
 
 
@@ -121,22 +119,4 @@ def _torchvision():
 
 
 def _timm():
-    found = [
-        *torch_convolution("conv_stem", "stem"),
-        *torch_normalisation("bn1", "stem_normalisation"),
-        *torch_convolution("conv_head", "last"),
-        *torch_normalisation("bn2", "last_normalisation"),
-        *torch_dense("classifier", "logits"),
-    ]
-    for stage, row in enumerate(TABLE_2, 1):
-        theirs, ours = rf"blocks\.{stage - 1}\.(\d+)\.", rf"stage{stage}_block\1"
-        steps = {"depthwise": "conv_dw", "project": "conv_pw"}
-        if row[0] > 1:
-            steps = {"expand": "conv_pw", "depthwise": "conv_dw", "project": "conv_pwl"}
-        for number, (step, name) in enumerate(steps.items(), 1):
-            layout = "depthwise" if step == "depthwise" else "convolution"
-            found += torch_convolution(theirs + name, f"{ours}/{step}", layout)
-            found += torch_normalisation(
-                f"{theirs}bn{number}", f"{ours}/{step}_normalisation"
-            )
-    return found
+    return timm_inverted_residuals(row[0] for row in TABLE_2)

@@ -7,6 +7,7 @@ rules(source), SKIPPED[source])`.
 import keras
 
 from mlcvtf.backbones.regnet import VARIANTS, regnet, stages
+from mlcvtf.weights import rules as rules_of
 from mlcvtf.weights.name_map import Rule
 from mlcvtf.weights.rules import (
     COUNTERS,
@@ -63,11 +64,8 @@ def network(source: str, architecture: str, **options) -> keras.Model:
     Raises:
         ValueError: unknown source or architecture.
     """
-    known = ARCHITECTURES.get(source, {})
-    if architecture not in known:
-        names = ", ".join(known) or ", ".join(ARCHITECTURES)
-        raise ValueError(f"known are {names}, received {source} {architecture!r}")
-    return regnet(known[architecture], **options)
+    found = rules_of.architecture(ARCHITECTURES, source, architecture)
+    return regnet(found, **options)
 
 
 def hugging_face_variant(config: dict) -> str:

@@ -4,6 +4,9 @@ Each function takes a regular expression of the source's layer and a target as
 `re.Match.expand` fills it, both without the variable's own name.
 """
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from mlcvtf.weights.name_map import Rule
 
 # PyTorch's names of batch normalisation's arrays, and Keras's.
@@ -15,6 +18,27 @@ STATISTICS = {
 }
 # What PyTorch's batch normalisation counts and nobody uses.
 COUNTERS = (r".*num_batches_tracked",)
+
+
+def architecture(table: Mapping[str, Mapping[str, Any]], source: str, name: str):
+    """Looks up what a source calls a network.
+
+    Args:
+        table: source to its names, each with whatever a family knows of it.
+        source: key of the table.
+        name: the source's name of an architecture.
+
+    Returns:
+        The entry.
+
+    Raises:
+        ValueError: unknown source or name; the message lists the known ones.
+    """
+    known = table.get(source, {})
+    if name not in known:
+        names = ", ".join(known) or ", ".join(table)
+        raise ValueError(f"known are {names}, received {source} {name!r}")
+    return known[name]
 
 
 def torch_convolution(
@@ -85,3 +109,33 @@ def keras_layer(source: str, target: str, layout: str = "same") -> list[Rule]:
             rf"{target}/\g<variable>",
         ),
     ]
+
+
+def timm_inverted_residuals(expansions: Iterable[float]) -> list[Rule]:
+    """Maps timm's networks of inverted residuals but for squeeze and excitation.
+
+    Args:
+        expansions: of each stage's blocks; with 1 they have no first convolution.
+
+    Returns:
+        Rules for the stem, the blocks, the closing convolution and the head.
+    """
+    found = [
+        *torch_convolution("conv_stem", "stem"),
+        *torch_normalisation("bn1", "stem_normalisation"),
+        *torch_convolution("conv_head", "last"),
+        *torch_normalisation("bn2", "last_normalisation"),
+        *torch_dense("classifier", "logits"),
+    ]
+    for stage, expansion in enumerate(expansions):
+        theirs, ours = rf"blocks\.{stage}\.(\d+)\.", rf"stage{stage + 1}_block\1"
+        steps = {"depthwise": "conv_dw", "project": "conv_pw"}
+        if expansion > 1:
+            steps = {"expand": "conv_pw", "depthwise": "conv_dw", "project": "conv_pwl"}
+        for number, (step, name) in enumerate(steps.items(), 1):
+            layout = "depthwise" if step == "depthwise" else "convolution"
+            found += torch_convolution(theirs + name, f"{ours}/{step}", layout)
+            found += torch_normalisation(
+                f"{theirs}bn{number}", f"{ours}/{step}_normalisation"
+            )
+    return found

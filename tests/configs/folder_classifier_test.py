@@ -15,6 +15,7 @@ from mlcvtf.configs import folder_classifier
 from mlcvtf.errors import InputError
 from mlcvtf.training import fit, report
 from mlcvtf.training import recipe as recipes
+from tests.case import child
 from tests.conformance import descriptors
 from tests.data.made_sets import write
 
@@ -198,3 +199,20 @@ def test_it_learns_from_the_shipped_backbone(tmp_path):
     figures = fit.run(folder_classifier, config, tmp_path / "work")
     assert figures["pictures held out"] == 16
     assert figures["accuracy, held out"] >= 0.9
+
+
+def test_a_backbone_of_another_family_is_read(tmp_path):
+    # In a process that has imported nothing of it.
+    from mlcvtf.backbones.small_resnet import small_resnet
+    from mlcvtf.classification.classifier import ImageClassifier
+
+    path = tmp_path / "resnet.keras"
+    ImageClassifier(small_resnet((4, 4, 4), 1), 3).save(path)
+    code = (
+        "from ml_collections import config_dict\n"
+        "from mlcvtf.configs import folder_classifier\n"
+        f"config = config_dict.ConfigDict(dict(backbone={str(path)!r}))\n"
+        "print(folder_classifier.backbone(config).name)\n"
+    )
+    result = child(["-c", code])
+    assert result.stdout.strip() == "resnet8", result.stderr[-1000:]

@@ -27,7 +27,7 @@ def test_weights_are_those_of_the_forward_pass(token):
     np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
     # The last block's output, made of the last weights.
     block = backbone.get_layer("block2")
-    parts = keras.Model(backbone.inputs, [block.input, block.output])
+    parts = keras.Model(backbone.inputs[0], [block.input, block.output])
     x, y = parts(images())
     value = np.asarray(block.attention.value(block.attention_norm(x)))
     value = value.reshape(2, -1, 2, 8).transpose(0, 2, 1, 3)

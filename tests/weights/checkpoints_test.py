@@ -90,7 +90,7 @@ class Evil:
     ([1], "it holds a list"),
 ])
 def test_refuses_what_is_no_state_dict(tmp_path, form, thing, message):
-    refused(tmp_path / "a.pth", WRITERS[form], thing, message)
+    assert_refused_of(tmp_path / "a.pth", WRITERS[form], thing, message)
     assert not os.path.exists("/tmp/mlcvtf_was_here")
 
 
@@ -109,15 +109,15 @@ def test_refuses_what_is_no_state_dict(tmp_path, form, thing, message):
     (Array(np.ones(4), count=2**62, shape=(4,)), "bytes for|storages have"),
 ])
 def test_refuses_tensors_that_do_not_fit(tmp_path, form, array, message):
-    refused(tmp_path / "a.pth", WRITERS[form], {"a": array}, message)
+    assert_refused_of(tmp_path / "a.pth", WRITERS[form], {"a": array}, message)
 
 
-def refused(path, write, thing, message, **options):
+def assert_refused_of(path, write, thing, message, **options):
     write(path, thing, **options)
-    fails(path, message)
+    assert_refused(path, message)
 
 
-def fails(path, message):
+def assert_refused(path, message):
     with pytest.raises(InputError, match=message) as caught:
         checkpoints.read(path)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
@@ -135,14 +135,14 @@ def fails(path, message):
 ])
 def test_refuses_bad_archives(tmp_path, options, message):
     thing = {"a": Array(np.ones((2, 3), "f4"))}
-    refused(tmp_path / "a.pth", write_zip, thing, message, **options)
+    assert_refused_of(tmp_path / "a.pth", write_zip, thing, message, **options)
 
 
 @pytest.mark.parametrize("options, message", [
     ({"little": False}, "not little-endian"), ({"version": 1000}, "1000, not 1001")])
 def test_refuses_other_legacy_files(tmp_path, options, message):
     thing = {"a": Array(np.ones((2, 3), "f4"))}
-    refused(tmp_path / "a.pth", write_legacy, thing, message, **options)
+    assert_refused_of(tmp_path / "a.pth", write_legacy, thing, message, **options)
 
 
 @pytest.mark.parametrize("form", WRITERS)
@@ -190,7 +190,7 @@ def test_a_file_that_promises_much_memory_gets_none(tmp_path):
     for bomb in bombs:
         with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
             archive.writestr("archive/data.pkl", bomb)
-        fails(tmp_path / "a.pth", "not: ")
+        assert_refused(tmp_path / "a.pth", "not: ")
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown * 1024 < limit / 8
 
@@ -203,7 +203,7 @@ def test_entries_that_share_their_bytes_are_refused(tmp_path):
     place = content.rfind(b"archive/version") - 46
     content[place + 20:place + 28] = struct.pack("<II", 2000, 2000)
     path.write_bytes(content)
-    fails(path, "packed or overlap|damaged")
+    assert_refused(path, "packed or overlap|damaged")
 
 
 def test_other_operations_are_refused():
@@ -285,7 +285,7 @@ def changed(**changes):
 ])
 def test_refuses_bad_safetensors(tmp_path, spoil, message):
     write_safetensors(tmp_path / "a", {"a": np.ones((2, 3), "f4")}, spoil)
-    fails(tmp_path / "a", message)
+    assert_refused(tmp_path / "a", message)
 
 
 def test_refuses_truncated_safetensors(tmp_path):
@@ -297,7 +297,7 @@ def test_refuses_truncated_safetensors(tmp_path):
         with pytest.raises(InputError):
             checkpoints.read(path)
     path.write_bytes(struct.pack("<Q", 2**63) + content[8:])
-    fails(path, "would have")
+    assert_refused(path, "would have")
 
 
 @pytest.mark.parametrize("content, message", [
@@ -308,8 +308,8 @@ def test_refuses_truncated_safetensors(tmp_path):
 def test_other_files(tmp_path, content, message):
     if content is not None:
         (tmp_path / "a.pth").write_bytes(content)
-    fails(tmp_path / "a.pth", message)
-    fails(tmp_path, "directory")
+    assert_refused(tmp_path / "a.pth", message)
+    assert_refused(tmp_path, "directory")
 
 
 @pytest.mark.peer
@@ -331,7 +331,7 @@ def test_reads_what_pytorch_writes(tmp_path):
         check(checkpoints.read(tmp_path / "a.pth"), expected)
         torch.save(torch.nn.Linear(2, 2), tmp_path / "a.pth",
                    _use_new_zipfile_serialization=new)
-        fails(tmp_path / "a.pth", "holds 'torch.nn.modules")
+        assert_refused(tmp_path / "a.pth", "holds 'torch.nn.modules")
     safetensors.save_file({k: t.detach().contiguous() for k, t in state.items()},
                           tmp_path / "a.safetensors")
     found = checkpoints.read(tmp_path / "a.safetensors")

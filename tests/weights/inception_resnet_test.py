@@ -17,7 +17,7 @@ FACENET = {"P1": "conv2d_2b", "P2": "conv2d_4a", "P3": "repeat_1", "P4": "repeat
            "P5": "block8"}
 
 
-def carried(images, inputs, peer, model, rules, levels):
+def assert_carried_equals(images, inputs, peer, model, rules, levels):
     """Checks a torch network against ours: logits and levels."""
     peers.settle(peer, inputs)
     name_map.carry(model, peers.arrays(peer), rules, weights.SKIPPED)
@@ -34,7 +34,7 @@ def carried(images, inputs, peer, model, rules, levels):
 def test_equals_timm(size):
     timm = pytest.importorskip("timm")
     images = peers.smooth_pictures(2, *size)
-    carried(images, peers.to_torch(images / 127.5 - 1),
+    assert_carried_equals(images, peers.to_torch(images / 127.5 - 1),
             timm.create_model("inception_resnet_v2"), weights.classifier("timm"),
             weights.timm_rules(), LEVELS)
 
@@ -46,7 +46,7 @@ def test_equals_facenet_pytorch():
     images = peers.smooth_pictures(2, 139, 112)
     inputs = peers.to_torch((images - 127.5) / 128)
     model = weights.classifier("facenet", 10)
-    carried(images, inputs, peer, model, weights.facenet_rules(), FACENET)
+    assert_carried_equals(images, inputs, peer, model, weights.facenet_rules(), FACENET)
     peer.classify = False
     expected, _ = peers.maps(peer, inputs, [])
     assert peers.difference(model.embed(images), expected) <= 1e-4
