@@ -11,7 +11,7 @@ ViT-Ti with patches of 4 pixels, each with the optimizer and rate that suit its 
 pictures are scored once, at the end, as they are (one view).
 
 The pictures are a subset of CIFAR-10 (Krizhevsky, 2009) as JPEG, so the accuracy is not
-comparable with published ones. The figures reached are in the README.
+comparable with published ones. No figure has been reached yet.
 """
 
 import keras
@@ -116,8 +116,7 @@ def optimizer(kind: str, rate, decay: float) -> keras.optimizers.Optimizer:
     """Makes an optimizer whose weights decay apart from the gradient.
 
     Args:
-        kind: "momentum" (Nesterov's, of 0.9), "adam" or "adamw"; the same two but for
-            the customary decay.
+        kind: "momentum" (Nesterov's, of 0.9), "adamw", or "adam", which has no decay.
         rate: learning rate or its schedule.
         decay: of the weights, times the rate.
     """
@@ -126,7 +125,9 @@ def optimizer(kind: str, rate, decay: float) -> keras.optimizers.Optimizer:
         return keras.optimizers.SGD(
             rate, momentum=0.9, nesterov=True, weight_decay=decay
         )
-    return keras.optimizers.AdamW(rate, weight_decay=decay, clipnorm=5.0)
+    return keras.optimizers.AdamW(
+        rate, weight_decay=decay if kind == "adamw" else 0.0, clipnorm=5.0
+    )
 
 
 def parts(config):
