@@ -48,6 +48,7 @@ def get_config():
         "snapshot_epochs": 5,
         "epochs": 36,
         "steps": 200,
+        "landmark_weight": 5.0,
         "learning_rate": 2e-3,
         "weight_decay": 0.01,
         "alpha": 0.5,
@@ -73,7 +74,7 @@ def build(config):
         scale_free=True,
         neighbours=1,
         size_weight=1.0,
-        landmark_weight=5.0,
+        landmark_weight=config.landmark_weight,
         name="face_detector",
     )
     if config.start:
