@@ -15,6 +15,8 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from mlcvtf.ops import heatmaps
+
 TASKS = ("classification", "detection", "face_detection", "face_embedding")
 # A score at or under the floor is dropped in the graph; a calibrated threshold, which
 # is in the card, comes after it and is higher.
@@ -248,7 +250,8 @@ def _detect(network, images, size, given):
     """Finds objects in prepared pictures.
 
     Args:
-        network: gives "heatmap", "offset", "size" and, optionally, "landmarks".
+        network: gives "heatmap", "offset", "size" and, optionally, "landmarks" and
+            "refinement".
         images: float32 `[batch, 32 i, 32 j, 3]`.
         size: width and height of the picture in them, without the padding.
         given: width and height of the picture whose pixels the results are in.
@@ -304,8 +307,12 @@ def _decode(maps):
     if "landmarks" in maps:
         count = maps["landmarks"].shape[3] // 2
         shape = tf.stack([batch, MAX_DETECTIONS, count, 2])
-        points = tf.reshape(pick("landmarks"), shape)
-        found["landmarks"] = points + centre[:, :, None]
+        points = tf.reshape(pick("landmarks"), shape) + centre[:, :, None]
+        if "refinement" in maps:
+            field = maps["refinement"]
+            other = heatmaps.refine_points(points, 2 * half, field, STRIDE)
+            points = (points + other) / 2
+        found["landmarks"] = points
     return found
 
 

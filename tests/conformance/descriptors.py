@@ -457,7 +457,7 @@ MODELS = {
     "centernet_landmarks": Model(
         CenterNet,
         lambda: CenterNet(pyramid(), 1, 5, width=4, head_channels=4, scale_free=True,
-                          regression="huber"),
+                          refine=True, regression="huber"),
         pictures(64),
         objects,
     ),
