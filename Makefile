@@ -27,7 +27,7 @@ help:
 	@echo 'make lint        ruff'
 	@echo 'make wheel       dist/*.whl, with the shipped models inside'
 	@echo 'make build-file  rewrites the lists of BUILD'
-	@echo 'make peers       .venv-peers, with OpenCV 4 and dlib for benchmarks/'
+	@echo 'make peers       .venv-peers, with OpenCV 4, dlib, PyTorch, KerasHub for benchmarks/'
 	@echo 'make jax         .venv-jax, with JAX and without TensorFlow'
 	@echo 'make test-jax    the tests of training on JAX, in .venv-jax'
 	@echo 'make install     only .venv'
@@ -83,7 +83,7 @@ $(PEERS_STAMP): pyproject.toml
 	[ -n "$$python" ] || { echo 'make: $(NO_PYTHON)' >&2; exit 1; }; \
 	"$$python" -m venv --clear $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check \
-		-e '.[peers,coco]'
+		-e '.[peers,hub,coco,dev]'
 	@touch $@
 
 jax: $(JAX_STAMP)

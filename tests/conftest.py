@@ -1,5 +1,6 @@
 """Settings of every test: quiet TensorFlow, fixed seeds, no network."""
 
+import importlib.util
 import os
 import random
 import signal
@@ -16,6 +17,10 @@ os.environ.setdefault("MPLBACKEND", "agg")
 # A shell starts what it runs in the background with Ctrl-C ignored, and the programs
 # under test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# PyTorch's compiler, which torchvision imports, hangs when TensorFlow was there first.
+if importlib.util.find_spec("torchvision"):
+    import torchvision  # noqa: F401
 
 LOCAL = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "")
 

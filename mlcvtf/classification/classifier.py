@@ -1,5 +1,7 @@
 """The image classifier: a backbone, its last map averaged, and one dense layer.
 
+A vision Transformer's class token takes the place of the average.
+
 Lin, Chen, Yan, 2014, "Network in Network", arXiv:1312.4400, section 3.2 (the average
 over all places instead of dense layers); label smoothing by Szegedy et al., 2016,
 "Rethinking the Inception Architecture for Computer Vision", arXiv:1512.00567, section
@@ -9,14 +11,17 @@ over all places instead of dense layers); label smoothing by Szegedy et al., 201
 import keras
 from keras import ops
 
+CLASS_TOKEN = "class_token"
+
 
 @keras.saving.register_keras_serializable(package="mlcvtf")
 class ImageClassifier(keras.Model):
-    """Classifies pictures by a backbone's coarsest map.
+    """Classifies pictures by a backbone's coarsest map or class token.
 
     Args:
         backbone: model from float32 `[batch, height, width, 3]` in 0..255 to a dict of
-            maps "Pn"; the one with the largest n is averaged over its places.
+            maps "Pn" (or "strideN"); the coarsest is averaged over its places, unless
+            there is a "class_token" `[batch, channels]`, which is taken instead.
         classes: number of classes, at least 2.
         dropout: share of the averaged features that training drops, 0 to below 1.
         label_smoothing: share of a target that is spread evenly over all classes, 0 to
@@ -48,17 +53,22 @@ class ImageClassifier(keras.Model):
             raise ValueError(f"a backbone gives a dict of maps, received {maps}")
         self.backbone, self.classes = backbone, classes
         self.dropout, self.label_smoothing = dropout, label_smoothing
-        # "P10" comes after "P9", not after "P1".
-        self.level = max(maps, key=lambda name: int(name[1:]))
+        self.level = CLASS_TOKEN if CLASS_TOKEN in maps else max(maps, key=_stride)
         self.pool = keras.layers.GlobalAveragePooling2D(dtype="float32")
         self.drop = keras.layers.Dropout(dropout, dtype="float32")
         self.head = keras.layers.Dense(classes, dtype="float32", name="logits")
-        self.head.build((None, maps[self.level].shape[-1]))
+        self.head.build((None, self._head_channels(maps[self.level].shape[-1])))
         self.accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy")
         self.built = True
 
+    def _head_channels(self, channels):
+        """Returns how many numbers the head sees; subclasses put layers before it."""
+        return channels
+
     def call(self, images, training=None):
-        features = self.pool(self.backbone(images, training=training)[self.level])
+        features = self.backbone(images, training=training)[self.level]
+        if self.level != CLASS_TOKEN:
+            features = self.pool(features)
         return {"logits": self.head(self.drop(features, training=training))}
 
     def compute_loss(
@@ -108,3 +118,10 @@ class ImageClassifier(keras.Model):
     def from_config(cls, config):
         restore = keras.saving.deserialize_keras_object
         return cls(**dict(config, backbone=restore(config["backbone"])))
+
+
+def _stride(name):
+    """Reads the stride from a map's name: 16 of "P4", 14 of "stride14"."""
+    if name.startswith("stride"):
+        return int(name.removeprefix("stride"))
+    return 2 ** int(name[1:])

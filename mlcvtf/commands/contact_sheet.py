@@ -116,8 +116,15 @@ def colour(label: int) -> tuple[int, int, int]:
     return tuple(round(255 * value) for value in rgb)
 
 
-def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
+def write_png(
+    path: str | os.PathLike, image: np.ndarray, what: str = "a contact sheet"
+) -> None:
     """Writes a PNG, whole or not at all.
+
+    Args:
+        path: the file.
+        image: uint8 `[height, width, 3]` RGB.
+        what: what it is, for the message.
 
     Raises:
         InputError: the file cannot be written.
@@ -130,7 +137,7 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
         os.replace(partial, path)
     except OSError as error:
         pathlib.Path(partial).unlink(missing_ok=True)
-        raise InputError(f"a contact sheet must be writable, {printable(path)}: "
+        raise InputError(f"{what} must be writable, {printable(path)}: "
                          f"{error.strerror}") from None
 
 

@@ -57,13 +57,6 @@ flags.DEFINE_float(
     "How much lower than that of float32 a file's figure may be with --evaluate.",
     lower_bound=0.0, flag_values=FLAGS,
 )
-MODULES = {
-    "classification": ["mlcvtf.classification.classifier",
-                       "mlcvtf.backbones.mobilenet_v2"],
-    "detection": ["mlcvtf.detection.centernet", "mlcvtf.backbones.mobilenet_v2"],
-    "face_detection": ["mlcvtf.detection.centernet", "mlcvtf.backbones.mobilenet_v2"],
-    "face_embedding": ["mlcvtf.embedding.arcface"],
-}
 FORMATS = ("saved_model", "litert")
 PRECISIONS = ("float16", "dynamic", "int8")
 # The figure of apps/evaluate that files are compared by.
@@ -91,16 +84,9 @@ def main(argv: list[str]) -> int:
         raise InputError(f"--model is a .keras file, there is none at {FLAGS.model}")
     representative = _pictures() if FLAGS.representative else []
 
-    from mlcvtf.export import parity, signatures, write
+    from mlcvtf.export import keras_file, parity, write
 
-    try:
-        model = signatures.load_keras(FLAGS.model, MODULES[FLAGS.task])
-    except (ValueError, TypeError, OSError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"--model is a .keras file of {FLAGS.task}, Keras cannot read "
-            f"{FLAGS.model}: {first}"
-        ) from None
+    model = keras_file.load(FLAGS.model)
     try:
         card = write.export(
             model, FLAGS.task, FLAGS.output, card, formats=tuple(FLAGS.format),

@@ -13,6 +13,7 @@ import sys
 from absl import flags
 
 from mlcvtf.commands import command, video_app
+from mlcvtf.errors import InputError
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -41,6 +42,14 @@ flags.DEFINE_bool(
     None,
     "Whether there must be a checkpoint to go on from (--resume) or must be none "
     "(--noresume); without this flag, it goes on where there is one.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum(
+    "on-bad-image",
+    None,
+    ["fail", "skip"],
+    "At a picture that cannot be used: fail ends the training, skip takes the next one "
+    "in its place and lists it; as --config.on_bad_image.",
     flag_values=FLAGS,
 )
 flags.DEFINE_bool(
@@ -76,6 +85,15 @@ def main(argv: list[str], overrides: list[str]) -> int:
         environment.set_threads(FLAGS.threads)
     strategy = fit.make_strategy(FLAGS.strategy)
     recipe = recipes.load(FLAGS.config)
+    if FLAGS["on-bad-image"].value:
+        if "on_bad_image" not in recipe.get_config():
+            raise InputError(
+                "--on-bad-image is for recipes with the key on_bad_image, such as "
+                f"folder_classifier; received {FLAGS.config}, which has none"
+            )
+        overrides = [
+            *overrides, f"--config.on_bad_image={FLAGS['on-bad-image'].value}"
+        ]
     config = recipes.configure(recipe, overrides)
     figures = fit.run(
         recipe,

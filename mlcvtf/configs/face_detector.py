@@ -1,4 +1,4 @@
-"""The shipped face detector: CenterNet on composed scenes.
+r"""The shipped face detector: CenterNet on composed scenes.
 
 Zhou et al., 2019, arXiv:1904.07850 (see `detection/centernet.py`): MobileNetV2 of
 width 0.5, stride 4, five landmarks, sizes and landmarks scale-free.
@@ -6,15 +6,29 @@ width 0.5, stride 4, five landmarks, sizes and landmarks scale-free.
     apps/train --config=face_landmarks --workdir=work/face_landmarks
     apps/train --config=face_detector --workdir=work/face_detector
 
+The shipped weights come from two trainings, since the truth of YouTube Faces was found
+to be shifted, and the refinement was added, after the first; boxes and scores are those
+of the first:
+
+    apps/train --config=face_detector ...     # old landmarks, without refinement
+    ... --config.start=FIRST/model.keras --config.train=landmarks --config.epochs=12 \
+        --config.learning_rate=3e-3
+
+Training all weights on for 22 epochs (rate 1e-3, landmark weight 10) brought the error
+of the landmarks to 0.061 eye distances rather than 0.067, but AP50 on WIDER mini and
+dlib from 0.854 to 0.849, nine wrong faces for three on YouTube Faces val, and one with
+a name in a test: it is not what is shipped.
+
 Faces: YouTube Faces train without people of LFW folds 5-6, LFW folds 1-4, CelebA.
 Backgrounds: COCO without people, CamVid, clothing, 7-Scenes. Scored on YouTube Faces
 val here; `dlib_faces` and `wider_face_mini` are read by `benchmarks/face_detection`
 alone. No threshold is tuned on them either: the one in the card is where 95 % of the
 boxes are right on scenes composed with another seed. That share was set after a look at
 YouTube Faces val at several thresholds: its recall is not independent of the choice.
+That a landmark is the mean of two answers was decided there, too.
 
-Cost: 95 minutes on two busy cores. The recall on new scenes is printed at the end; the
-figures on real pictures are in the card.
+Cost: 95 and 20 minutes on two busy cores. The recall on new scenes is printed at the
+end; the figures on real pictures are in the card.
 """
 
 import json
@@ -27,7 +41,9 @@ from mlcvtf.backbones.mobilenet_v2 import mobilenet_v2
 from mlcvtf.data import archives, faces
 from mlcvtf.data.face_scenes import FaceScenes
 from mlcvtf.detection.centernet import CenterNet
+from mlcvtf.export import keras_file
 from mlcvtf.ops import boxes as box_ops
+from mlcvtf.training import options
 
 # Share of right boxes on new scenes at the score threshold: scenes are crowded, so that
 # fewer would show boxes on things in every picture without a face.
@@ -41,10 +57,17 @@ def get_config():
     return {
         "data": "../shared/data",
         "landmarks": "work/face_landmarks/landmarks.npz",
+        # A detector whose weights are the first; heads that it lacks begin with random
+        # ones, as all do for "".
+        "start": "",
+        # "all", or "landmarks" for the heads of the landmarks alone: boxes and scores
+        # stay those of `start`.
+        "train": "all",
         "seed": 0,
         "snapshot_epochs": 5,
         "epochs": 36,
         "steps": 200,
+        "landmark_weight": 5.0,
         "learning_rate": 2e-3,
         "weight_decay": 0.01,
         "alpha": 0.5,
@@ -69,10 +92,22 @@ def build(config):
         head_channels=config.head_channels,
         scale_free=True,
         neighbours=1,
+        refine=True,
         size_weight=1.0,
-        landmark_weight=5.0,
+        landmark_weight=config.landmark_weight,
         name="face_detector",
     )
+    if config.start:
+        given = keras_file.load(config.start)
+        parts = [(model.backbone, given.backbone), (model.decoder, given.decoder)]
+        parts += [(model.heads[name], head) for name, head in given.heads.items()]
+        for mine, theirs in parts:
+            mine.set_weights(theirs.get_weights())
+    options.one_of("train", config.train, ("all", "landmarks"))
+    if config.train == "landmarks":
+        model.backbone.trainable = model.decoder.trainable = False
+        for name in ("heatmap", "offset", "size"):
+            model.heads[name].trainable = False
     steps = config.steps * config.epochs
     rate = keras.optimizers.schedules.CosineDecay(
         0.0,
@@ -95,21 +130,18 @@ def build(config):
 
 def face_list(config) -> list:
     """Reads all training faces with their landmarks."""
-    images, landmarks = faces.read_landmarks(config.data)
-    found = list(zip(images, landmarks, strict=True)) * 2
+    stored = faces.stored_landmarks(config.landmarks)
+    images, _ = faces.read_landmarks(config.data)
+    found = [(image, stored["ytf"][str(i)]) for i, image in enumerate(images)] * 2
     scored = faces.scored_people(config.data)
-    with np.load(config.landmarks, allow_pickle=False) as stored:
-        for part in faces.read_training(config.data)[0]:
-            points = dict(
-                zip(stored[part.source + "_names"], stored[part.source], strict=True)
+    for part in faces.read_training(config.data)[0]:
+        found += [
+            (image, stored[part.source][name])
+            for name, image, person in zip(
+                part.names, part.images, part.people, strict=True
             )
-            found += [
-                (image, points[name])
-                for name, image, person in zip(
-                    part.names, part.images, part.people, strict=True
-                )
-                if person not in scored
-            ]
+            if person not in scored
+        ]
     return found
 
 

@@ -74,18 +74,15 @@ def smoke(config):
 def pictures(config):
     """Reads the pictures to train on: images, matrices, identities, teacher."""
     images, matrices, people, teacher = [], [], [], []
-    with np.load(config.landmarks, allow_pickle=False) as stored:
-        for part in faces.read_training(config.data)[0]:
-            points = dict(
-                zip(stored[part.source + "_names"], stored[part.source], strict=True)
-            )
-            images += part.images
-            matrices += [
-                alignment.similarity(points[name], alignment.TEMPLATE)
-                for name in part.names
-            ]
-            people += part.people
-            teacher.append(faces.read_teacher(config.data, part.source, part.names)[0])
+    stored = faces.stored_landmarks(config.landmarks)
+    for part in faces.read_training(config.data)[0]:
+        images += part.images
+        matrices += [
+            alignment.similarity(stored[part.source][name], alignment.TEMPLATE)
+            for name in part.names
+        ]
+        people += part.people
+        teacher.append(faces.read_teacher(config.data, part.source, part.names)[0])
     return images, np.stack(matrices), labels(people), np.concatenate(teacher)
 
 
@@ -229,15 +226,12 @@ def features_aside(config, model):
     import cv2
 
     crops, people = [], []
-    with np.load(config.landmarks, allow_pickle=False) as stored:
-        for part in faces.read_training(config.data)[1]:
-            points = dict(
-                zip(stored[part.source + "_names"], stored[part.source], strict=True)
-            )
-            for name, image in zip(part.names, part.images, strict=True):
-                matrix = alignment.similarity(points[name], alignment.TEMPLATE)
-                crops.append(cv2.warpAffine(image, matrix, (112, 112)))
-            people += part.people
+    stored = faces.stored_landmarks(config.landmarks)
+    for part in faces.read_training(config.data)[1]:
+        for name, image in zip(part.names, part.images, strict=True):
+            matrix = alignment.similarity(stored[part.source][name], alignment.TEMPLATE)
+            crops.append(cv2.warpAffine(image, matrix, (112, 112)))
+        people += part.people
     crops = np.stack(crops).astype(np.float32)
     both = [
         np.concatenate(

@@ -23,6 +23,7 @@ class ArrayBatches(EndlessBatches):
         super().__init__(**kwargs)
         self.examples = examples
         self.order = order
+        self.replaced = examples.replaced
 
     def __len__(self):
         return self.order.steps

@@ -1,5 +1,8 @@
 """Batches that depend on their number alone, so that a resumed run repeats nothing."""
 
+import threading
+import time
+
 import keras
 
 # Batches whose number of rows is known, more than are ever made ahead.
@@ -18,8 +21,9 @@ class EndlessBatches(keras.utils.PyDataset):
 
     Attributes:
         first: the number of the first batch; `training.fit` sets it after a resume.
-        ended: set to True, batches raise EOFError. A `fit` that is left in the middle
-            by other ways waits for ever in TensorFlow for the thread that makes them.
+        ended: whether batches raise EOFError, by `end`.
+        replaced: name of each picture that could not be used and was replaced by
+            another, to the reason; recipes that read pictures fill it.
         sizes: rows of the last batches that were made, by number, until somebody
             takes them out; nothing where other processes make the batches.
     """
@@ -30,16 +34,37 @@ class EndlessBatches(keras.utils.PyDataset):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.sizes = {}
+        self.replaced = {}
+        # Threads that make a batch now; a set, since a lock cannot be sent to others.
+        self._making = set()
 
     @property
     def num_batches(self):
         """None: no end."""
         return None
 
+    def end(self) -> None:
+        """Has no more batches made; returns when none is being made.
+
+        It comes before an error that leaves `fit` in the middle: a process that ends
+        while a thread of TensorFlow makes a batch waits for that thread for ever.
+        """
+        self.ended = True
+        while self._making:
+            time.sleep(0.01)
+
     def __getitem__(self, number):
-        if self.ended:
-            raise EOFError("the training has been asked to end")
-        number += self.first
+        thread = threading.get_ident()
+        self._making.add(thread)
+        try:
+            if self.ended:
+                raise EOFError("the training has been asked to end")
+            return self._counted(number + self.first)
+        finally:
+            self._making.discard(thread)
+
+    def _counted(self, number):
+        """Makes a batch and notes its size."""
         batch = self.batch(*divmod(number, len(self)))
         self.sizes[number] = rows(batch)
         self.sizes.pop(number - SIZES, None)
@@ -60,6 +85,11 @@ class FirstEpoch(keras.utils.PyDataset):
             max_queue_size=batches.max_queue_size,
         )
         self.batches = batches
+
+    @property
+    def replaced(self):
+        """As of the stream."""
+        return self.batches.replaced
 
     def __len__(self):
         return len(self.batches)

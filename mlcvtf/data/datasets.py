@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,8 +12,8 @@ from mlcvtf.data.order import Order
 from mlcvtf.errors import InputError
 
 
-def batches(examples: Examples, order: Order, epochs: int = 1,
-            start: int = 0) -> tf.data.Dataset:
+def batches(examples: Examples, order: Order, epochs: int = 1, start: int = 0,
+            layers: Sequence = ()) -> tf.data.Dataset:
     """Makes a data set of batches of fixed shape.
 
     The number of batches is always known (`cardinality()`). Every iteration begins at
@@ -31,6 +31,9 @@ def batches(examples: Examples, order: Order, epochs: int = 1,
         epochs: how many.
         start: number of the first batch, counted from the first epoch's beginning; a
             resumed run's optimizer step.
+        layers: of Keras, such as its `RandomFlip`, that change each example
+            (see `mlcvtf.data.stateless`), as a function of the order's seed, epoch and
+            position. They are this path's alone: `Examples(augment=...)` is both's.
 
     Returns:
         `epochs * order.steps - start` batches of (images, targets), and weights where
@@ -40,10 +43,14 @@ def batches(examples: Examples, order: Order, epochs: int = 1,
         `[batch, height, width, 3]` pictures; float32 `[batch]`.
 
     Raises:
-        InputError: the start is not in these epochs.
+        InputError: the start is not in these epochs, or a layer does not do.
     """
     size = order.batch_size
     data = single_examples(examples, order, epochs, start)
+    if layers:
+        from mlcvtf.data.stateless import augmented
+
+        data = augmented(data, order, layers, start)
     # Full without exception, by the order; this makes the shape static.
     data = data.batch(size, drop_remainder=True)
 

@@ -4,6 +4,7 @@ The same function feeds `tf.data` and a `PyDataset`, so that both give equal arr
 NumPy, OpenCV and Pillow; their decoding and resizing let other threads run meanwhile.
 """
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 
@@ -20,6 +21,7 @@ from mlcvtf.data.records import (
     read_mask,
     without_area,
 )
+from mlcvtf.data.sample_cache import SampleCache
 from mlcvtf.data.samples import Draw, Sample
 from mlcvtf.errors import InputError
 from mlcvtf.video.pictures import decode_picture
@@ -49,13 +51,16 @@ class Examples:
         on_bad_box: "fail" stops at a box that reaches out of its picture or is
             empty; "clip" cuts it to the picture and drops it when nothing is left.
         cache: whether fitted pictures stay in memory, `height * width * 3` bytes each
-            (twice that with a pair, and a third of it for each object's mask).
+            (twice that with a pair, and a third of it for each object's mask); or a
+            folder, in which they stay on disk (`mlcvtf.data.sample_cache`).
         augment: what is done to each example in turn: objects of
             `mlcvtf.data.augment_geometry`, `augment_mixing` and `samples.OnPicture`,
             or any `augmentation(sample, draw)`. All of it is a function of the
             order's seed, the epoch and the position.
         masks: whether the segmentations of objects are drawn: "none", for "augment"
             alone, or as the "target" "masks" too.
+        detail: resolution that pictures of a class keep for `augment`, relative to
+            `size`: a part that is cut out is then less enlarged.
 
     Attributes:
         replaced: name of each picture that had to be replaced, to the reason.
@@ -68,9 +73,9 @@ class Examples:
     def __init__(self, record_set: RecordSet, size: tuple[int, int],
                  fit: str = "letterbox", max_boxes: int | None = None,
                  with_crowd: bool = False, on_bad_image: str = "fail",
-                 on_bad_box: str = "fail", cache: bool = False,
+                 on_bad_box: str = "fail", cache: bool | str | os.PathLike = False,
                  augment: Sequence[Callable[[Sample, Draw], Sample]] = (),
-                 masks: str = "none"):
+                 masks: str = "none", detail: float = 1.0):
         for value, known, what in ((fit, FITS, "fit"),
                                    (on_bad_image, ON_BAD_IMAGE, "on_bad_image"),
                                    (on_bad_box, ON_BAD_BOX, "on_bad_box"),
@@ -89,7 +94,10 @@ class Examples:
         self.masks = masks
         self.replaced = {}
         self.replacements = 0
-        self._cache = {} if cache else None
+        self.detail = detail
+        if detail < 1 or (detail > 1 and self.kind != "label"):
+            raise InputError("detail is 1 or, with pictures of a class, more; received "
+                             f"{detail} with {self.kind}")
         self._lock = threading.Lock()
         most = max((len(record.boxes) for record in record_set.records), default=0)
         if max_boxes is not None and self.kind == "boxes" and most > max_boxes:
@@ -101,6 +109,11 @@ class Examples:
                              f"{', '.join(type(one).__name__ for one in self.augment)}")
         self.max_boxes = max(1, most * (1 + others)) if max_boxes is None else max_boxes
         self._landmarks = self._count_landmarks()
+        self._memory = {} if cache is True else None
+        self._disk = None if isinstance(cache, bool) else SampleCache(cache, {
+            "size": self.size, "kind": self.kind, "fit": fit, "detail": detail,
+            "crowd": with_crowd, "bad box": on_bad_box, "masks": masks != "none",
+            "landmarks": self._landmarks})
         for record in record_set.records:
             if on_bad_box == "fail" and record.width is not None:
                 check_boxes(record, record.width, record.height)
@@ -175,19 +188,23 @@ class Examples:
         Raises:
             InputError: the picture or what belongs to it cannot be used.
         """
-        if self._cache is not None and index in self._cache:
-            return self._cache[index]
+        if self._memory is not None and index in self._memory:
+            return self._memory[index]
         record = self.record_set.records[index]
-        image = read_image(record)
-        height, width = image.shape[:2]
-        sample = Sample(image, **self._targets(record, width, height))
-        sample = samples.resize(sample, self._inner(width, height))
+        sample = self._disk.get(index, record) if self._disk else None
+        if sample is None:
+            image = read_image(record)
+            height, width = image.shape[:2]
+            sample = Sample(image, **self._targets(record, width, height))
+            sample = samples.resize(sample, self._kept(width, height))
+            if self._disk:
+                self._disk.put(index, sample)
         for values in sample:
             # An augmentation that changed a cached picture would change all epochs.
             if isinstance(values, np.ndarray):
                 values.flags.writeable = False
-        if self._cache is not None:
-            self._cache[index] = sample
+        if self._memory is not None:
+            self._memory[index] = sample
         return sample
 
     def _usable(self, order, epoch, position):
@@ -278,6 +295,14 @@ class Examples:
             raise InputError("every object has the same number of landmarks, received "
                              f"{sorted(counts)}")
         return counts.pop() if counts else 0
+
+    def _kept(self, width, height):
+        """Returns height and width of the picture that augmentation is given."""
+        inner = np.array(self._inner(width, height))
+        # Enlarging it would add nothing.
+        most = np.maximum(inner, (height, width))
+        return tuple(np.minimum((inner * self.detail).round().astype(int), most)
+                     .tolist())
 
     def _inner(self, width, height):
         """Returns height and width of the fitted picture without its margin."""

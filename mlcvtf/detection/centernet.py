@@ -15,7 +15,12 @@ and landmarks in box sides, their errors being relative too, so that a face of 2
 weighs as much as one of 400; and with `neighbours=1` the cells around a centre learn
 offset, size and landmarks as well, weighted by the object's Gaussian, since one cell
 per object is a sparse teacher (Liu et al., 2020, "Training-Time-Friendly Network for
-Real-Time Object Detection", arXiv:1909.00700; 0, the default, is the paper's).
+Real-Time Object Detection", arXiv:1909.00700; 0, the default, is the paper's). With
+`refine=True` one more head has the way from a cell to each landmark nearby, which is
+looked up where the centre says that the landmark is (Papandreou et al., 2018,
+"PersonLab", arXiv:1803.08225, section 3.1.2; CenterNet moves such points to the peaks
+of heat maps). The two answers see different places of the picture, so that their errors
+are nearly independent: a landmark is their mean.
 """
 
 import math
@@ -31,6 +36,8 @@ from mlcvtf.ops.replicas import sum_over_replicas
 STRIDE = 4
 # The share of centres among all cells at the start (focal loss, section 4.1).
 PRIOR = 0.01
+# Where the refinement of a landmark is learned, on each axis, in box sides from it.
+REACH = (-0.1, 0.0, 0.1)
 
 
 def _head(outputs, channels, name, bias=0.0):
@@ -63,14 +70,16 @@ class CenterNet(keras.Model):
         regression: "l1" (the paper) or "huber" (beta 1).
         scale_free: see the file's docstring.
         neighbours: cells on each side of a centre that learn its regressions too.
+        refine: whether a head refines landmarks; it needs `scale_free`.
         offset_weight: weight of the offset loss.
         size_weight: weight of the size loss; 0.1 is the paper's for sizes in cells.
-        landmark_weight: weight of the landmark loss.
+        landmark_weight: weight of the landmark loss, and of the refinement's.
 
     `call(images)`: float32 `[batch, height, width, 3]`, sides multiples of 32, gives
     a dict of float32 maps `[batch, height / 4, width / 4, ...]`: "heatmap" (classes,
     0..1), "logits" (before the sigmoid), "offset" (2, cells), "size" (width and
-    height, pixels), "landmarks" (2 per point, x first, pixels from the centre).
+    height, pixels), "landmarks" (2 per point, x first, pixels from the centre) and
+    "refinement" (2 per point, box sides from the middle of the cell).
     Targets are {"boxes": `[batch, n, 4]` xyxy pixels, "labels": `[batch, n]`, -1 pads}
     and with landmarks {"landmarks": `[batch, n, k, 2]` pixels, NaN where unknown}.
 
@@ -88,6 +97,7 @@ class CenterNet(keras.Model):
         regression: str = "l1",
         scale_free: bool = False,
         neighbours: int = 0,
+        refine: bool = False,
         offset_weight: float = 1.0,
         size_weight: float = 0.1,
         landmark_weight: float = 0.1,
@@ -101,13 +111,18 @@ class CenterNet(keras.Model):
             )
         if neighbours < 0:
             raise ValueError(f"neighbours is at least 0, received {neighbours}")
+        if refine and not (landmarks and scale_free):
+            raise ValueError(
+                f"refine is for landmarks and scale_free, received {landmarks} "
+                f"landmarks and scale_free={scale_free}"
+            )
         if regression not in ("l1", "huber"):
             raise ValueError(f"regression is 'l1' or 'huber', received {regression!r}")
         self.backbone = backbone
         self.classes, self.landmarks = classes, landmarks
         self.width, self.head_channels = width, head_channels
         self.regression, self.scale_free = regression, scale_free
-        self.neighbours = neighbours
+        self.neighbours, self.refine = neighbours, refine
         self.offset_weight, self.size_weight = offset_weight, size_weight
         self.landmark_weight = landmark_weight
         levels = {
@@ -126,6 +141,8 @@ class CenterNet(keras.Model):
         }
         if landmarks:
             self.heads["landmarks"] = _head(2 * landmarks, head_channels, "landmarks")
+        if refine:
+            self.heads["refinement"] = _head(2 * landmarks, head_channels, "refinement")
         for head in self.heads.values():
             head.build((None, None, None, width))
         self.loss_function = HeatmapFocalLoss()
@@ -151,6 +168,8 @@ class CenterNet(keras.Model):
             if self.scale_free:
                 points = points * ops.tile(size, (1, 1, 1, self.landmarks))
             outputs["landmarks"] = points * STRIDE
+        if self.refine:
+            outputs["refinement"] = raw["refinement"]
         return outputs
 
     def compute_loss(
@@ -189,6 +208,10 @@ class CenterNet(keras.Model):
                 at_cells("landmarks"), y["landmarks"], centre, size
             )
             loss = loss + self.landmark_weight * self._regression(error, weight * known)
+        if self.refine:
+            valid = ops.cast(labels >= 0, "float32")[..., None] * known
+            error = self._refinement_error(y_pred["refinement"], y["landmarks"], size)
+            loss = loss + self.landmark_weight * self._regression(error, valid)
         return loss
 
     def _landmark_error(self, found, points, centre, size):
@@ -204,6 +227,24 @@ class CenterNet(keras.Model):
         unit = size if self.scale_free else ops.full_like(size, STRIDE)
         unit = ops.tile(unit, (1, 1, self.landmarks))[:, :, None]
         return (found - points) / unit, known[..., None]
+
+    def _refinement_error(self, field, points, size):
+        """Compares the ways from cells near each landmark with where they should lead.
+
+        Returns:
+            Float `[batch, n, 1, 2 k]`, mean errors in box sides.
+        """
+        points = ops.cast(points, "float32")
+        points = ops.where(ops.isfinite(points), points, 0.0)
+        steps = ops.convert_to_tensor([[x, y] for y in REACH for x in REACH], "float32")
+        near = points[:, :, :, None] + steps * size[:, :, None, None]
+        limit = ops.cast(ops.stack(ops.shape(field)[2:0:-1]), "float32") - 1
+        cell = ops.clip(ops.floor(near / STRIDE), 0.0, limit)
+        way = heatmaps.gather_points(field, cell[..., 0], cell[..., 1])
+        target = points[:, :, :, None] - (cell + 0.5) * STRIDE
+        error = ops.abs(way - target / size[:, :, None, None])
+        error = ops.mean(error, axis=3)
+        return ops.reshape(error, (*ops.shape(size)[:2], 1, 2 * self.landmarks))
 
     def _cells(self, centre, size, valid, height, width):
         """Picks where an object's regressions are learned, and how much each counts.
@@ -262,6 +303,7 @@ class CenterNet(keras.Model):
             "regression",
             "scale_free",
             "neighbours",
+            "refine",
             "offset_weight",
             "size_weight",
             "landmark_weight",

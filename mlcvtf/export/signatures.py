@@ -15,6 +15,8 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from mlcvtf.ops import heatmaps
+
 TASKS = ("classification", "detection", "face_detection", "face_embedding")
 # A score at or under the floor is dropped in the graph; a calibrated threshold, which
 # is in the card, comes after it and is higher.
@@ -147,7 +149,11 @@ def _frozen(model, function, shape):
 
     Its operations are named "network/...", by which `quantize` finds them.
     """
-    weights = [(variable, variable.numpy()) for variable in model.variables]
+    # Only those that the graph reads: a constant that nothing takes is written as well,
+    # such as the weights of heads that only training has.
+    traced = tf.function(function, [tf.TensorSpec(shape)], autograph=False)
+    read = {v.ref() for v in traced.get_concrete_function().graph.variables}
+    weights = [(v, v.numpy()) for v in model.variables if v.value.ref() in read]
 
     @tf.function(input_signature=[tf.TensorSpec(shape)], autograph=False)
     def network(images):
@@ -244,7 +250,8 @@ def _detect(network, images, size, given):
     """Finds objects in prepared pictures.
 
     Args:
-        network: gives "heatmap", "offset", "size" and, optionally, "landmarks".
+        network: gives "heatmap", "offset", "size" and, optionally, "landmarks" and
+            "refinement".
         images: float32 `[batch, 32 i, 32 j, 3]`.
         size: width and height of the picture in them, without the padding.
         given: width and height of the picture whose pixels the results are in.
@@ -300,8 +307,12 @@ def _decode(maps):
     if "landmarks" in maps:
         count = maps["landmarks"].shape[3] // 2
         shape = tf.stack([batch, MAX_DETECTIONS, count, 2])
-        points = tf.reshape(pick("landmarks"), shape)
-        found["landmarks"] = points + centre[:, :, None]
+        points = tf.reshape(pick("landmarks"), shape) + centre[:, :, None]
+        if "refinement" in maps:
+            field = maps["refinement"]
+            other = heatmaps.refine_points(points, 2 * half, field, STRIDE)
+            points = (points + other) / 2
+        found["landmarks"] = points
     return found
 
 

@@ -103,9 +103,10 @@ def export(
             pictures=representative,
             keep_float=card.get("keep_float", ()),
         )
+        precisions = precisions if "litert" in formats else None
         card |= _write_files(scratch, model, frozen, precisions, quantise)
-        for name in set(FORMATS) - set(formats):
-            _remove(scratch, name)
+        if "saved_model" not in formats:
+            shutil.rmtree(scratch / "saved_model")
         cards.write(scratch, card)
         serving, _ = signatures.endpoints(model, task, **options)["serving_default"]
         card["parity"] = parity.report(
@@ -208,11 +209,17 @@ def _in_float32(config):
 
 
 def _write_files(folder, model, endpoints, precisions, quantise):
-    """Writes the files of every runtime; returns what the card says about them."""
+    """Writes the files of every runtime; returns what the card says about them.
+
+    LiteRT's are made from the SavedModel; with `precisions` None there are none.
+    """
     model.save(folder / "model.keras")
     outputs = saved_model.write(folder / "saved_model", endpoints)
-    parameters, floats = model.count_params(), {}
-    full = litert.convert(folder / "saved_model", list(endpoints))
+    parameters = model.count_params()
+    known = {"outputs": signatures.card_outputs(outputs), "parameters": parameters}
+    if precisions is None:
+        return known
+    full, floats = litert.convert(folder / "saved_model", list(endpoints)), {}
     operations = litert.check(full, parameters)
     (folder / "float32.tflite").write_bytes(full)
     for precision in precisions:
@@ -223,21 +230,7 @@ def _write_files(folder, model, endpoints, precisions, quantise):
             content = litert.convert(folder / "saved_model", list(endpoints), precision)
         litert.check(content, parameters, precision)
         (folder / f"{precision}.tflite").write_bytes(content)
-    return {
-        "outputs": signatures.card_outputs(outputs),
-        "parameters": parameters,
-        "operations": operations,
-        "float_operations": floats,
-    }
-
-
-def _remove(folder, name):
-    """Takes out a format that the others were made from but nobody asked for."""
-    if name == "saved_model":
-        shutil.rmtree(folder / "saved_model")
-    else:
-        for path in folder.glob("*.tflite"):
-            path.unlink()
+    return known | {"operations": operations, "float_operations": floats}
 
 
 def _digest(model):

@@ -33,12 +33,17 @@ class InvertedResidual(keras.layers.Layer):
         stride: 1 or 2.
         momentum: of the moving statistics of batch normalisation; 0.999 as in the
             release suits hundreds of thousands of steps, 0.99 a short training.
+        padding: of the strided convolution: "same" as in the authors' release, where
+            an even side is padded at its end only, or "symmetric", one pixel on each
+            side, as in PyTorch.
+        epsilon: of batch normalisation: 1e-3 in the release, 1e-5 in PyTorch.
 
     Input: float `[batch, height, width, c]`.
     Output: float `[batch, ceil(height / stride), ceil(width / stride), channels]`.
 
     Raises:
-        ValueError: `stride` is neither 1 nor 2, or a count is not positive.
+        ValueError: `stride` is neither 1 nor 2, a count is not positive, or `padding`
+            is unknown.
 
     References:
         Sandler et al., 2018, "MobileNetV2: Inverted Residuals and Linear
@@ -51,6 +56,8 @@ class InvertedResidual(keras.layers.Layer):
         expansion: int = 6,
         stride: int = 1,
         momentum: float = 0.999,
+        padding: str = "same",
+        epsilon: float = 1e-3,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -61,8 +68,10 @@ class InvertedResidual(keras.layers.Layer):
                 "channels and expansion are at least 1, received "
                 f"{channels} and {expansion}"
             )
+        if padding not in ("same", "symmetric"):
+            raise ValueError(f'padding is "same" or "symmetric", received {padding!r}')
         self.channels, self.expansion, self.stride = channels, expansion, stride
-        self.momentum = momentum
+        self.momentum, self.padding, self.epsilon = momentum, padding, epsilon
 
     def build(self, input_shape):
         filters = input_shape[-1]
@@ -77,11 +86,14 @@ class InvertedResidual(keras.layers.Layer):
                 self._normalisation("expand_normalisation"),
                 keras.layers.ReLU(6.0, dtype=self.dtype_policy),
             ]
+        symmetric = self.padding == "symmetric" and self.stride == 2
+        if symmetric:
+            self.steps.append(keras.layers.ZeroPadding2D(1, dtype=self.dtype_policy))
         self.steps += [
             keras.layers.DepthwiseConv2D(
                 3,
                 self.stride,
-                padding="same",
+                padding="valid" if symmetric else "same",
                 use_bias=False,
                 dtype=self.dtype_policy,
                 name="depthwise",
@@ -100,11 +112,16 @@ class InvertedResidual(keras.layers.Layer):
         shape = input_shape
         for step in self.steps:
             step.build(shape)
+            # Keras freezes only the layers that are there when a block is frozen.
+            step.trainable = self.trainable
             shape = step.compute_output_shape(shape)
 
     def _normalisation(self, name):
         return keras.layers.BatchNormalization(
-            epsilon=1e-3, momentum=self.momentum, dtype=self.dtype_policy, name=name
+            epsilon=self.epsilon,
+            momentum=self.momentum,
+            dtype=self.dtype_policy,
+            name=name,
         )
 
     def call(self, inputs, training=None):
@@ -127,4 +144,6 @@ class InvertedResidual(keras.layers.Layer):
             "expansion": self.expansion,
             "stride": self.stride,
             "momentum": self.momentum,
+            "padding": self.padding,
+            "epsilon": self.epsilon,
         }

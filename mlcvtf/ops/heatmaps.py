@@ -106,13 +106,67 @@ def gather_cells(maps, cells):
     return ops.take_along_axis(flat, cells[..., None], axis=1)
 
 
+def gather_points(field, columns, rows):
+    """Picks every point's own vector of a field, in a cell of its own.
+
+    Args:
+        field: `[batch, height, width, 2 k]`, a vector per point.
+        columns: float `[batch, n, k, ...]`, whole numbers from 0 to below the width.
+        rows: the same for the height.
+
+    Returns:
+        `[batch, n, k, ..., 2]`.
+    """
+    batch, height, width = ops.shape(field)[:3]
+    count = field.shape[-1] // 2
+    point = ops.reshape(
+        ops.arange(count, dtype="int32"), (count,) + (1,) * (len(columns.shape) - 3)
+    )
+    index = (ops.cast(rows, "int32") * width + ops.cast(columns, "int32")) * count
+    index = ops.reshape(index + point, (batch, -1, 1))
+    flat = ops.reshape(field, (batch, height * width * count, 2))
+    found = ops.take_along_axis(flat, index, axis=1)
+    return ops.reshape(found, (*ops.shape(columns), 2))
+
+
+def refine_points(points, size, field, stride: int):
+    """Moves points by the vectors of a field that lie where they are.
+
+    Args:
+        points: float `[batch, n, k, 2]`, pixels.
+        size: float `[batch, n, 2]`, what the field's vectors are in units of, pixels.
+        field: float `[batch, height, width, 2 k]`, at the middles of cells.
+        stride: pixels per cell.
+
+    Returns:
+        Float `[batch, n, k, 2]`; the field is interpolated bilinearly.
+    """
+    sides = []
+    for axis in (0, 1):
+        last = ops.cast(ops.shape(field)[2 - axis] - 1, points.dtype)
+        place = ops.clip(points[..., axis] / stride - 0.5, 0.0, last)
+        low = ops.floor(place)
+        sides.append(
+            ((low, 1 - (place - low)), (ops.minimum(low + 1, last), place - low))
+        )
+    way = 0.0
+    # Corner by corner: LiteRT slices tensors of at most five dimensions.
+    for column, in_row in sides[0]:
+        for row, in_column in sides[1]:
+            vectors = gather_points(field, column, row)
+            way = way + vectors * (in_row * in_column)[..., None]
+    return points + way * size[:, :, None]
+
+
 def decode_peaks(outputs, stride: int = 4, max_detections: int = 100):
     """Turns CenterNet's maps into boxes: the highest local maxima.
 
     Args:
         outputs: dict with "heatmap" `[batch, h, w, classes]` in 0..1, "offset"
             `[batch, h, w, 2]` in cells, "size" `[batch, h, w, 2]` in pixels and,
-            optionally, "landmarks" `[batch, h, w, 2 k]` in pixels from the centre.
+            optionally, "landmarks" `[batch, h, w, 2 k]` in pixels from the centre and
+            "refinement" `[batch, h, w, 2 k]`, see `refine_points`; the landmarks are
+            the mean of both answers then.
         stride: pixels per cell.
         max_detections: n, detections per picture; where a picture has fewer peaks
             the rest has score 0 and label -1.
@@ -143,5 +197,9 @@ def decode_peaks(outputs, stride: int = 4, max_detections: int = 100):
     if "landmarks" in outputs:
         points = gather_cells(outputs["landmarks"], cells)
         points = ops.reshape(points, (*ops.shape(points)[:2], -1, 2))
-        result["landmarks"] = points + centre[:, :, None]
+        points = points + centre[:, :, None]
+        if "refinement" in outputs:
+            other = refine_points(points, 2 * half, outputs["refinement"], stride)
+            points = (points + other) / 2
+        result["landmarks"] = points
     return result

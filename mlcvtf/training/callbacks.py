@@ -3,6 +3,7 @@
 import csv
 import json
 import pathlib
+import sys
 import time
 
 import keras
@@ -10,6 +11,8 @@ import numpy as np
 
 from mlcvtf.data.batches import EndlessBatches
 from mlcvtf.errors import InputError
+
+REPLACED = "replaced.json"
 
 
 class EpochLog(keras.callbacks.Callback):
@@ -75,6 +78,47 @@ class Snapshots(keras.callbacks.Callback):
             self.model.save_weights(self.folder / f"epoch_{epoch + 1:03d}.weights.h5")
 
 
+class Replaced(keras.callbacks.Callback):
+    """Lists pictures that were replaced by others in `replaced.json`.
+
+    The file, which is there where any were, has the reason by the picture's name. After
+    an epoch with new ones a line on stderr says how many there are.
+
+    Args:
+        folder: of the file.
+        streams: data sets with `replaced`; others have none.
+    """
+
+    def __init__(self, folder: pathlib.Path, *streams):
+        super().__init__()
+        self.path = folder / REPLACED
+        self._streams = [stream for stream in streams if hasattr(stream, "replaced")]
+        self._known = read_replaced(folder)
+
+    def on_epoch_end(self, epoch, logs=None):
+        known = dict(self._known)
+        for stream in self._streams:
+            known |= stream.replaced
+        if known.keys() == self._known.keys():
+            return
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
+        partial.replace(self.path)
+        new = next(name for name in known if name not in self._known)
+        self._known = known
+        count = "1 picture was" if len(known) == 1 else f"{len(known)} pictures were"
+        print(
+            f"{count} replaced by another, {self.path} lists the reasons: {known[new]}",
+            file=sys.stderr,
+        )
+
+
+def read_replaced(folder: pathlib.Path) -> dict[str, str]:
+    """Reads what `Replaced` wrote; nothing where there is no file."""
+    path = folder / REPLACED
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
 class AveragedValidation(keras.callbacks.Callback):
     """Has validation see the moving averages of the weights, where there are any.
 
@@ -136,7 +180,7 @@ class EarlyStopping(keras.callbacks.Callback):
         if not self.monitor:
             return
         if self.monitor not in (logs or {}):
-            self._dataset.ended = True
+            self._dataset.end()
             raise InputError(
                 f"early_stopping is one of {', '.join(sorted(logs or {}))}; received "
                 f"{self.monitor}"

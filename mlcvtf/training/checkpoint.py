@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import zipfile
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -37,6 +38,8 @@ class Checkpoints(keras.callbacks.Callback):
         every_minutes: saves after so many minutes; besides, after every epoch.
         every_steps: saves after every so many steps too; 0: not by steps.
         dataset: what is trained on; it ends when a signal asks the training to.
+        agree: maps (finished steps, whether to stop, whether to save) to whether all
+            workers stop, and whether they save; for `agreement.Agreement.ask`.
         logs: names of files in the folder that grow with the training, cut back to
             the checkpoint when it is restored.
         stateful: other callbacks by name; `state()` gives a dict of arrays, and
@@ -65,6 +68,7 @@ class Checkpoints(keras.callbacks.Callback):
         logs: tuple = (),
         stateful: dict | None = None,
         arithmetic: dict | None = None,
+        agree: Callable[[int, bool, bool], tuple[bool, bool]] | None = None,
     ):
         super().__init__()
         self.path = pathlib.Path(folder) / FILE
@@ -85,6 +89,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._start = time.monotonic() - self.seconds
         self._saved = time.monotonic()
         self._stop = None
+        self._agree = agree or (lambda done, stop, save: (stop, save))
 
     def _go_on(self, stored):
         """Takes over all but the variables, which there are none of yet."""
@@ -108,39 +113,36 @@ class Checkpoints(keras.callbacks.Callback):
         self._first = max(self.done, epoch * self._steps)
 
     def on_train_batch_end(self, batch, logs=None):
-        if self._ending():
-            return  # The steps of batches that were made already; nobody keeps them.
         # The first epoch after a resume counts its batches from where it goes on.
         self.done = self._first + batch + 1
         if self.done % self._steps == 0:
             # The epoch's log and validation come first: `on_epoch_end` saves.
             return
-        if self._stop is not None:
+        stop, save = self._ask()
+        if stop or save or (self._every_steps and self.done % self._every_steps == 0):
             self.save()
-            self._dataset.ended = True
-        elif time.monotonic() - self._saved > self._every or (
-            self._every_steps and self.done % self._every_steps == 0
-        ):
-            self.save()
+        if stop:
+            self._end()
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._ending():
-            return
         self.save()
-        if self._stop is not None:
-            self._dataset.ended = True
+        stop, _ = self._ask()
+        if stop:
+            self._end()
 
-    def _ending(self):
-        return self._dataset is not None and self._dataset.ended
+    def _ask(self):
+        """Says whether to stop, and whether it is time to save."""
+        late = time.monotonic() - self._saved > self._every
+        return self._agree(self.done, self._stop is not None, late)
 
-    def raise_if_stopped(self) -> None:
-        """Ends the training where a signal has asked for it; for after `fit`.
-
-        Raises:
-            KeyboardInterrupt: it has, and the checkpoint is written.
-        """
-        if self._stop is not None and self._ending():
-            raise KeyboardInterrupt(f"stopped by {self._stop} after step {self.done}")
+    def _end(self):
+        """Leaves the training, whose checkpoint is written."""
+        if self._dataset is not None:
+            self._dataset.end()
+        by = self._stop or "a signal to another worker"
+        raise KeyboardInterrupt(
+            f"stopped by {by} after step {self.done}, with a checkpoint"
+        )
 
     def save(self) -> None:
         """Replaces the checkpoint by the state of now.

@@ -1,8 +1,8 @@
 """Runs a recipe: build, fit with resume, finish, report."""
 
 import contextlib
+import functools
 import json
-import math
 import pathlib
 import shutil
 import sys
@@ -76,12 +76,11 @@ def run(
             `snapshot_epochs`: weights are kept for good after every so many epochs,
             for curves. Keys of `options.RUN` that it lacks are as there.
         workdir: folder for `checkpoint.npz`, `epoch_*.weights.h5`, `log.jsonl`,
-            `log.csv`, `tensorboard`, `model.keras`, `figures.json`, `report.md` and
-            `curves.png`; made if missing. Of several workers only the chief writes it;
-            to go on, all of them must see it.
-        strategy: from `make_strategy`; None trains on one device. On several,
-            checkpoints are written after epochs and, with `checkpoint_steps`, after
-            steps, which all reach together, but not after minutes.
+            `log.csv`, `replaced.json`, `tensorboard`, `model.keras`, `figures.json`,
+            `report.md` and `curves.png`; made if missing. Of several workers only the
+            chief writes it; to go on, all of them must see it.
+        strategy: from `make_strategy`; None trains on one device. Several workers
+            agree on the steps after which all save or stop.
         resume: True: there must be a checkpoint to go on from; False: there must be
             none; None: goes on where there is one.
         tensorboard: whether to write TensorBoard's log; None: where it is installed,
@@ -96,7 +95,8 @@ def run(
         InputError: the folder is of another training, cannot be written, or is not
             as `resume` says, the workers see different checkpoints, or a key does not
             fit.
-        KeyboardInterrupt: SIGTERM or Ctrl-C, on one device after a checkpoint.
+        KeyboardInterrupt: SIGTERM or Ctrl-C, to this process or another worker, after
+            a checkpoint.
     """
     workdir = pathlib.Path(workdir)
     config = config_dict.ConfigDict(options.RUN | config.to_dict())
@@ -123,15 +123,23 @@ def run(
         # Nobody writes a checkpoint before all have read theirs.
         _agree(strategy, checkpoints.done)
         others = _callbacks(folder, config, strategy, checkpoints, dataset, tensorboard)
+        others.append(callbacks.Replaced(folder, dataset, validation))
         for callback in others:
             if hasattr(callback, "close"):
                 stack.callback(callback.close)
         if validation is not None and callbacks.has_averages(model.optimizer):
             others.append(callbacks.AveragedValidation(average))
-        if not _several(strategy):
-            stack.enter_context(checkpoints.signals())
+        stack.enter_context(checkpoints.signals())
         # Checkpoints last, so that what the others wrote is behind them.
-        _fit(model, dataset, validation, config, [*others, stopping, checkpoints])
+        try:
+            with _input_errors():
+                _fit(
+                    model, dataset, validation, config, [*others, stopping, checkpoints]
+                )
+        except BaseException:
+            # Also where a peer is lost: see `EndlessBatches.end`.
+            dataset.end()
+            raise
         with _scope(strategy):
             average()
             stopping.finish(model)
@@ -152,8 +160,18 @@ def run(
         described,
         command,
         stopping.sentence(),
+        callbacks.read_replaced(workdir),
     )
     return figures
+
+
+def _input_errors():
+    """Has errors of a data set come out as they went into TensorFlow."""
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    from mlcvtf.data.datasets import input_errors
+
+    return input_errors()
 
 
 def _check_resume(workdir, resume):
@@ -178,15 +196,27 @@ def _checkpoints(folder, recipe, config, strategy, dataset, stateful):
         len(dataset),
         {"recipe": recipe.__name__}
         | {key: value for key, value in keys if key not in options.FREE},
-        # By the clock, workers would not write theirs at the same step.
-        every_minutes=math.inf if _several(strategy) else config.checkpoint_minutes,
+        every_minutes=config.checkpoint_minutes,
         every_steps=config.checkpoint_steps,
         dataset=dataset,
         logs=("log.jsonl", "log.csv"),
         stateful=stateful,
         # The others may be other machines.
         arithmetic=environment.arithmetic() if _is_chief(strategy) else {},
+        agree=_agreement(strategy),
     )
+
+
+def _agreement(strategy):
+    """Gives what workers agree by on when to save and to stop; None for one."""
+    if strategy is None:
+        return None
+    from mlcvtf.training import agreement
+    from mlcvtf.training import strategy as strategies
+
+    if strategies.workers(strategy) == 1:
+        return None
+    return agreement.Agreement(functools.partial(strategies.gather, strategy)).ask
 
 
 def _callbacks(folder, config, strategy, checkpoints, dataset, tensorboard):
@@ -245,7 +275,7 @@ def _agree(strategy, done):
     from mlcvtf.training import strategy as strategies
 
     if strategies.workers(strategy) > 1:
-        steps = strategies.gather(strategy, done)
+        steps = strategies.gather(strategy, [done])[:, 0].tolist()
         if len(set(steps)) > 1:
             raise InputError(
                 "workers that go on with a run see the same workdir, in a shared "
@@ -273,17 +303,13 @@ def _fit(model, dataset, validation, config, trained_with):
         if stopping.stopped:
             return
         dataset.first = epoch * steps + begun
-        try:
-            model.fit(
-                dataset,
-                validation_data=validation,
-                initial_epoch=epoch,
-                epochs=end,
-                steps_per_epoch=steps - begun,
-                shuffle=False,
-                callbacks=trained_with,
-                verbose=0,
-            )
-        finally:
-            # Where a signal ended the data set, that is what `fit` failed with.
-            checkpoints.raise_if_stopped()
+        model.fit(
+            dataset,
+            validation_data=validation,
+            initial_epoch=epoch,
+            epochs=end,
+            steps_per_epoch=steps - begun,
+            shuffle=False,
+            callbacks=trained_with,
+            verbose=0,
+        )

@@ -1,7 +1,8 @@
 """Options that every recipe can have, under the same keys.
 
-`RUN` is added to every recipe's config by `recipe.configure`. A recipe that wants the
-others has them in its config and asks for the optimizer:
+`RUN` is added to every recipe's config by `recipe.configure`; a recipe that reads
+pictures of the user's has those of `PICTURES`. One that wants the others has them in
+its config and asks for the optimizer:
 
     def get_config():
         return options.OPTIMIZER | {"learning_rate": 2e-3, "epochs": 20, ...}
@@ -29,8 +30,16 @@ RUN = {
     "early_stopping_mode": "min",
     "patience": 10,
 }
-# Keys of `RUN` that change nothing of what is trained.
-FREE = ("checkpoint_minutes", "checkpoint_steps")
+# Of recipes that read pictures of the user's.
+PICTURES = {
+    # At a picture that cannot be used: "fail", or "skip" for the next one of the order
+    # in its place, so that an epoch keeps its length.
+    "on_bad_image": "fail",
+    # A folder in which decoded pictures stay; "": none.
+    "cache": "",
+}
+# Keys that change nothing of what is trained; on_bad_image changes whether it is.
+FREE = ("checkpoint_minutes", "checkpoint_steps", *PICTURES)
 OPTIMIZER = {
     "optimizer": "adamw",
     "learning_rate": 1e-3,
@@ -150,7 +159,7 @@ def precision(policy: str):
     Raises:
         InputError: another policy.
     """
-    _one_of("policy", policy, POLICIES)
+    one_of("policy", policy, POLICIES)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
@@ -169,7 +178,7 @@ def schedule(config, steps: int) -> Schedule:
     Raises:
         InputError: a key does not fit.
     """
-    _one_of("schedule", config.schedule, SCHEDULES)
+    one_of("schedule", config.schedule, SCHEDULES)
     _check_numbers(config, steps)
     return Schedule(
         config.schedule,
@@ -200,8 +209,8 @@ def optimizer(config, steps: int) -> keras.optimizers.Optimizer:
     Raises:
         InputError: a key does not fit.
     """
-    _one_of("optimizer", config.optimizer, OPTIMIZERS)
-    _one_of("policy", config.policy, POLICIES)
+    one_of("optimizer", config.optimizer, OPTIMIZERS)
+    one_of("policy", config.policy, POLICIES)
     settings = {
         "learning_rate": schedule(config, steps),
         "weight_decay": config.weight_decay or None,
@@ -243,7 +252,7 @@ def check_run(config) -> None:
     Raises:
         InputError: one of them does not fit.
     """
-    _one_of("early_stopping_mode", config.early_stopping_mode, ("min", "max"))
+    one_of("early_stopping_mode", config.early_stopping_mode, ("min", "max"))
     rules = (
         ("checkpoint_minutes", config.checkpoint_minutes >= 0, "0 or more"),
         ("checkpoint_steps", config.checkpoint_steps >= 0, "0 or more"),
@@ -252,7 +261,17 @@ def check_run(config) -> None:
     _check(config, rules)
 
 
-def _one_of(key, value, names):
+def one_of(key: str, value: str, names) -> None:
+    """Checks a setting that has names for values.
+
+    Args:
+        key: of the setting.
+        value: what was received.
+        names: the names, in the order in which the message lists them.
+
+    Raises:
+        InputError: the value is none of them.
+    """
     if value not in names:
         raise InputError(f"{key} is one of {', '.join(names)}; received {value}")
 

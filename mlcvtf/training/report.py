@@ -9,6 +9,8 @@ import matplotlib.figure
 import matplotlib.ticker
 
 VALIDATION = "val_"
+# Pictures that a report names.
+MOST_REPLACED = 100
 
 
 def read_log(path: pathlib.Path) -> list[dict]:
@@ -26,6 +28,7 @@ def write(
     environment: dict,
     command: str = "",
     note: str = "",
+    replaced: dict | None = None,
 ) -> None:
     """Writes the report of a finished training.
 
@@ -37,6 +40,7 @@ def write(
         environment: from `environment.describe`, with what else is to be said.
         command: that ran it; "" for none.
         note: one more sentence about the training; "" for none.
+        replaced: name of each picture that another stood in for, to the reason.
     """
     log = read_log(workdir / "log.jsonl")
     lines = [f"# {name}", ""]
@@ -48,6 +52,13 @@ def write(
     if log:
         draw_curves(log, workdir / "curves.png")
         lines += ["## Curves", "", "![curves](curves.png)", "", *_summary(log), ""]
+    if replaced:
+        lines += ["## Replaced pictures", ""]
+        lines += [f"{len(replaced)} could not be used; the next ones stood in.", ""]
+        listed = sorted(replaced.items())[:MOST_REPLACED]
+        lines += [*_table(("picture", "reason"), listed), ""]
+        if len(replaced) > len(listed):
+            lines += [f"And {len(replaced) - len(listed)} more in replaced.json.", ""]
     lines += ["## Environment", "", *_table(("", ""), environment.items()), ""]
     flat = sorted(_flat(config).items())
     lines += ["## Config", "", *_table(("key", "value"), flat)]

@@ -12,6 +12,7 @@ one's own needs no more than this. On two machines it runs once on each, with
 """
 
 import faulthandler
+import functools
 import json
 import os
 import signal
@@ -19,7 +20,9 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from mlcvtf.errors import InputError
@@ -93,23 +96,32 @@ def workers(strategy: tf.distribute.Strategy) -> int:
     return max(1, sum(cluster.num_tasks(job) for job in cluster.jobs))
 
 
-def gather(strategy: tf.distribute.Strategy, number: int) -> list[int]:
-    """Collects a number from every replica; all workers call it together.
+def gather(strategy: tf.distribute.Strategy, numbers: Sequence[int]) -> np.ndarray:
+    """Collects numbers from every replica; all workers call it together.
 
     Args:
         strategy: of this process.
-        number: an int64 of this process.
+        numbers: n int64 of this process, as many on all workers.
 
     Returns:
-        One number per replica, equal on all workers.
+        int64 `[replicas, n]`, equal on all workers.
     """
-    def collect():
-        context = tf.distribute.get_replica_context()
-        return context.all_gather(tf.constant([number], tf.int64), axis=0)
-
-    found = strategy.run(tf.function(collect))
+    found = _gathering(strategy)(tf.constant([numbers], tf.int64))
     found = found.values[0] if hasattr(found, "values") else found
-    return found.numpy().tolist()
+    return found.numpy()
+
+
+@functools.lru_cache(maxsize=1)
+def _gathering(strategy):
+    """Compiles the collection once: it is called again and again while training."""
+
+    @tf.function
+    def collect(numbers):
+        # A copy is on the replica's device, which an argument is not.
+        numbers = tf.identity(numbers)
+        return tf.distribute.get_replica_context().all_gather(numbers, axis=0)
+
+    return lambda numbers: strategy.run(collect, args=(numbers,))
 
 
 def end_soon() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from mlcvtf.errors import InputError
 
-# What is done to an array of PyTorch's layout.
+# What is done to an array of PyTorch's layout, or Keras's.
 LAYOUTS = {
     "same": lambda array: array,
     # [out, in / groups, kh, kw] to [kh, kw, in / groups, out], grouped ones alike.
@@ -24,6 +24,8 @@ LAYOUTS = {
     "depthwise": lambda array: np.transpose(array, (2, 3, 0, 1)),
     # [out, in] to [in, out]; a 1x1 convolution in place of a dense layer as well.
     "dense": lambda array: array.reshape(array.shape[:2]).T,
+    # Keras's [1, 1, in, out] to [in, out], a 1x1 convolution in place of a dense layer.
+    "pointwise": lambda array: array.reshape(array.shape[-2:]),
 }
 LISTED = 5
 
@@ -62,7 +64,7 @@ def carry(
     rules: Sequence[Rule],
     skipped: Sequence[str] = (),
 ) -> Report:
-    """Fills all variables of a model from named arrays.
+    """Fills all weights of a model from named arrays.
 
     Args:
         model: any built model.
@@ -77,8 +79,9 @@ def carry(
         InputError: an array has no rule, two have one target, a variable is left
             without an array, or shapes differ; the line names the first few.
     """
-    variables = {variable.path: variable for variable in model.variables}
-    if len(variables) < len(model.variables):
+    # Not `model.variables`, which has the state of dropout's generators as well.
+    variables = {variable.path: variable for variable in model.weights}
+    if len(variables) < len(model.weights):
         raise ValueError(f"variable paths of {model.name} must differ from each other")
     loaded, left_out, problems, values = [], [], [], {}
     for name, array in arrays.items():

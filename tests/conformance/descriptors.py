@@ -11,14 +11,55 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from mlcvtf.backbones.darknet import darknet
+from mlcvtf.backbones.efficientnet import Scaling, efficientnet
+from mlcvtf.backbones.inception import inception_v1
+from mlcvtf.backbones.inception_resnet import inception_resnet
 from mlcvtf.backbones.mobilenet_v2 import mobilenet_v2
+from mlcvtf.backbones.regnet import Design, regnet
+from mlcvtf.backbones.resnet import resnet
+from mlcvtf.backbones.small_resnet import small_resnet, wide_resnet
+from mlcvtf.backbones.vit import Variant, vit
+from mlcvtf.classification.architecture_search import Controller, tokens
+from mlcvtf.classification.cell_network import cell_network
 from mlcvtf.classification.classifier import ImageClassifier
+from mlcvtf.classification.convolutionalize import convolutionalize
+from mlcvtf.classification.design_spaces import anynet
+from mlcvtf.classification.inception_classifier import (
+    BottleneckClassifier,
+    InceptionClassifier,
+)
+from mlcvtf.classification.transcriber import Transcriber
 from mlcvtf.detection.centernet import CenterNet
 from mlcvtf.embedding.arcface import FaceEmbedder, face_backbone
 from mlcvtf.embedding.landmarks import SoftArgmax, landmark_network
+from mlcvtf.layers.aggregated_transformations import AggregatedTransformations
+from mlcvtf.layers.attention import MultiHeadAttention
+from mlcvtf.layers.auxiliary_head import AuxiliaryHead, GridPooling
+from mlcvtf.layers.convolution_unit import ConvolutionUnit
 from mlcvtf.layers.decoder import pyramid_decoder
+from mlcvtf.layers.grouped_convolution import GroupedConv2D
+from mlcvtf.layers.inception import InceptionModule, InceptionResidual
 from mlcvtf.layers.inverted_residual import InvertedResidual
+from mlcvtf.layers.local_response_normalisation import LocalResponseNormalisation
 from mlcvtf.layers.margins import AdditiveAngularMargin
+from mlcvtf.layers.mbconv import MBConv
+from mlcvtf.layers.normalisation import ImageNormalisation, named_normalisation
+from mlcvtf.layers.patches import ClassToken, PatchEmbedding, TokensToMap, VisionTokens
+from mlcvtf.layers.positions import (
+    LearnedPositions,
+    LearnedPositions2D,
+    SinusoidalPositions,
+)
+from mlcvtf.layers.regnet_block import RegNetBlock
+from mlcvtf.layers.residual import BasicBlock, BottleneckBlock, PreActivationBlock
+from mlcvtf.layers.squeeze_excite import SqueezeExcite
+from mlcvtf.layers.transformer import (
+    FeedForward,
+    TransformerDecoderBlock,
+    TransformerEncoderBlock,
+)
+from mlcvtf.layers.transformer_stacks import TransformerDecoder, TransformerEncoder
 from mlcvtf.losses.heatmap import HeatmapFocalLoss
 from mlcvtf.metrics.mean_average_precision import MeanAveragePrecision
 
@@ -95,6 +136,20 @@ def identities():
     return {"identity": np.array([2, -1]), "teacher": noise(BATCH, 8, seed=2)()}
 
 
+def inception_classifier():
+    """Builds the classifier with auxiliary heads on the first levels of a pyramid."""
+    x = images = keras.Input((64, 64, 3))
+    outputs = {}
+    for level in range(1, 4):
+        x = keras.layers.Conv2D(4, 3, 2, padding="same", activation="relu",
+                                name=f"stage{level}")(x)
+        outputs[f"P{level}"] = x
+    heads = {f"stage{level}": AuxiliaryHead(3, 2, 4, 0.1, name=f"auxiliary{level}",
+                                            batch_normalisation=level == 2)
+             for level in (1, 2)}
+    return InceptionClassifier(keras.Model(images, outputs), 3, 0.1, heads=heads)
+
+
 def face_embedder():
     return FaceEmbedder(
         face_backbone("tiny", features=8, size=32),
@@ -104,12 +159,154 @@ def face_embedder():
     )
 
 
+def tokens_and_context():
+    return [noise(BATCH, 5, 8, low=-1.0)(), noise(BATCH, 4, 6, low=-1.0, seed=1)()]
+
+
+def small_vit(**settings):
+    return vit(Variant(2, 16, 24, 2, 8), (32, 32, 3), 16, **settings)
+
+
+def written():
+    return np.array([[2, 0, -1], [1, -1, -1]], "int32")
+
+
 MODELS = {
+    "multi_head_attention": Model(
+        MultiHeadAttention, lambda: MultiHeadAttention(2), noise(BATCH, 5, 8, low=-1.0)
+    ),
+    "multi_head_attention_cross": Model(
+        MultiHeadAttention,
+        lambda: MultiHeadAttention(2, 3, 5, 7, use_bias=False),
+        tokens_and_context,
+        spread=True,
+    ),
+    "sinusoidal_positions": Model(
+        SinusoidalPositions, SinusoidalPositions, noise(BATCH, 5, 8)
+    ),
+    "sinusoidal_positions_2d": Model(
+        SinusoidalPositions, SinusoidalPositions, noise(BATCH, 3, 5, 8)
+    ),
+    "learned_positions": Model(
+        LearnedPositions, lambda: LearnedPositions(6), noise(BATCH, 5, 8)
+    ),
+    "learned_positions_stretched": Model(
+        LearnedPositions, lambda: LearnedPositions(3, True), noise(BATCH, 5, 8)
+    ),
+    "learned_positions_2d": Model(
+        LearnedPositions2D, lambda: LearnedPositions2D((2, 3)), noise(BATCH, 4, 5, 8)
+    ),
+    "feed_forward": Model(
+        FeedForward, lambda: FeedForward(12, "gelu"), noise(BATCH, 5, 8, low=-1.0)
+    ),
+    "feed_forward_convolutions": Model(
+        FeedForward, lambda: FeedForward(12, convolutions=True), noise(BATCH, 5, 8)
+    ),
+    "transformer_encoder_block": Model(
+        TransformerEncoderBlock,
+        lambda: TransformerEncoderBlock(2, 12, "post", "gelu", 0.1, 0.1),
+        noise(BATCH, 5, 8, low=-1.0),
+    ),
+    "transformer_decoder_block": Model(
+        TransformerDecoderBlock,
+        lambda: TransformerDecoderBlock(2, 12, key_dimension=3, value_dimension=5),
+        tokens_and_context,
+        spread=True,
+    ),
+    "transformer_encoder": Model(
+        TransformerEncoder,
+        lambda: TransformerEncoder(2, 2, 12),
+        noise(BATCH, 5, 8, low=-1.0),
+    ),
+    "transformer_decoder": Model(
+        TransformerDecoder,
+        lambda: TransformerDecoder(2, 2, 12, "post"),
+        tokens_and_context,
+        spread=True,
+    ),
+    "patch_embedding": Model(
+        PatchEmbedding, lambda: PatchEmbedding(6, 4), noise(BATCH, 9, 8, 3)
+    ),
+    "vision_tokens": Model(
+        VisionTokens, lambda: VisionTokens((2, 3)), noise(BATCH, 4, 5, 8)
+    ),
+    "tokens_to_map": Model(
+        TokensToMap,
+        TokensToMap,
+        lambda: [noise(BATCH, 7, 8)(), noise(BATCH, 2, 3, 4)()],
+        spread=True,
+    ),
+    "class_token": Model(ClassToken, ClassToken, noise(BATCH, 5, 8)),
+    "vit": Model(vit, small_vit, pictures(32)),
+    "vit_classifier": Model(
+        ImageClassifier,
+        lambda: ImageClassifier(small_vit(), 3),
+        pictures(32),
+        lambda: np.array([2, 0], "int32"),
+    ),
+    "transcriber": Model(
+        Transcriber,
+        lambda: Transcriber(
+            small_vit(class_token=False), TransformerDecoder(1, 2, 12), 4, 3, 8, 0.1
+        ),
+        lambda: {"images": pictures(32)(), "labels": written()},
+        written,
+    ),
     "inverted_residual": Model(
         InvertedResidual, lambda: InvertedResidual(4, 2), noise(BATCH, 7, 9, 4)
     ),
     "inverted_residual_strided": Model(
         InvertedResidual, lambda: InvertedResidual(6, 1, 2), noise(BATCH, 7, 9, 4)
+    ),
+    "grouped_conv": Model(
+        GroupedConv2D,
+        lambda: GroupedConv2D(8, 3, 2, 2, "symmetric", use_bias=True),
+        noise(BATCH, 7, 9, 4),
+    ),
+    "grouped_conv_depthwise": Model(
+        GroupedConv2D, lambda: GroupedConv2D(8, 3, 4), noise(BATCH, 7, 9, 4)
+    ),
+    "image_normalisation": Model(
+        ImageNormalisation,
+        lambda: ImageNormalisation([120, 115, 100], [60, 55, 50], bgr=True),
+        pictures(8),
+    ),
+    "named_normalisation": Model(
+        named_normalisation, lambda: named_normalisation("mean_std"), pictures(8)
+    ),
+    "squeeze_excite": Model(
+        SqueezeExcite, lambda: SqueezeExcite(8), noise(BATCH, 7, 9, 4)
+    ),
+    "residual_basic": Model(
+        BasicBlock, lambda: BasicBlock(6, 2, shortcut="padding"), noise(BATCH, 7, 9, 4)
+    ),
+    "residual_bottleneck": Model(
+        BottleneckBlock,
+        lambda: BottleneckBlock(8, 4, 2, 1, 2, "conv1", 4, use_bias=True),
+        noise(BATCH, 7, 9, 4),
+    ),
+    "residual_pre_activation": Model(
+        PreActivationBlock, lambda: PreActivationBlock(6, 2, 0.1), noise(BATCH, 7, 9, 4)
+    ),
+    "residual_aggregated": Model(
+        AggregatedTransformations,
+        lambda: AggregatedTransformations(4, 2, 2, "summed", 2),
+        noise(BATCH, 7, 9, 4),
+    ),
+    "inverted_residual_symmetric": Model(
+        InvertedResidual,
+        lambda: InvertedResidual(6, 2, 2, padding="symmetric", epsilon=1e-5),
+        noise(BATCH, 7, 8, 4),
+    ),
+    "mbconv": Model(
+        # A rate at which the few steps of a test drop nothing.
+        MBConv, lambda: MBConv(8, 5, 2, drop_rate=1e-4), noise(BATCH, 7, 9, 8)
+    ),
+    "mbconv_strided": Model(
+        MBConv, lambda: MBConv(6, 5, 1, 2, padding="symmetric"), noise(BATCH, 8, 9, 4)
+    ),
+    "regnet_block": Model(
+        RegNetBlock, lambda: RegNetBlock(8, 4, 2, 0.25), noise(BATCH, 7, 8, 4)
     ),
     "additive_angular_margin": Model(
         AdditiveAngularMargin,
@@ -125,8 +322,95 @@ MODELS = {
         lambda: pyramid_decoder({"P2": 3, "P3": 4}, width=4),
         lambda: {"P2": noise(BATCH, 8, 12, 3)(), "P3": noise(BATCH, 4, 6, 4)()},
     ),
+    "convolution_unit": Model(
+        ConvolutionUnit, lambda: ConvolutionUnit(5, 3, 2, "symmetric", slope=0.1),
+        noise(BATCH, 7, 8, 4),
+    ),
+    "inception_module": Model(
+        InceptionModule,
+        lambda: InceptionModule(
+            (((2, 1),), ((3, 1), (4, (1, 3))), ((2, 1), (3, 5)), (("max", 3), (2, 1)))
+        ),
+        noise(BATCH, 7, 9, 4),
+    ),
+    "inception_module_strided": Model(
+        InceptionModule,
+        lambda: InceptionModule((((3, 3, 2),), (("average", 3, 2),)), "valid", True),
+        noise(BATCH, 7, 9, 4),
+    ),
+    "inception_residual": Model(
+        InceptionResidual,
+        lambda: InceptionResidual((((2, 1),), ((3, 1), (4, (3, 1)))), 0.5),
+        noise(BATCH, 7, 9, 4),
+    ),
+    "local_response_normalisation": Model(
+        LocalResponseNormalisation, lambda: LocalResponseNormalisation(3, 0.5),
+        noise(BATCH, 3, 4, 5),
+    ),
+    "grid_pooling": Model(GridPooling, GridPooling, noise(BATCH, 14, 9, 3)),
+    "grid_pooling_adaptive": Model(
+        GridPooling, lambda: GridPooling(3, "adaptive"), noise(BATCH, 7, 5, 3)
+    ),
+    "auxiliary_head": Model(
+        AuxiliaryHead, lambda: AuxiliaryHead(3, 4, 5, 0.0), noise(BATCH, 4, 4, 3)
+    ),
+    "inception_v1": Model(
+        inception_v1, lambda: inception_v1(width=0.25, input_shape=(64, 64, 3)),
+        pictures(64),
+    ),
+    "inception_resnet": Model(
+        inception_resnet,
+        lambda: inception_resnet("v1", repeats=(1, 1, 0), width=0.1,
+                                 input_shape=(79, 79, 3)),
+        pictures(79),
+    ),
+    "darknet": Model(
+        darknet, lambda: darknet("17", width=0.1, input_shape=(64, 64, 3)), pictures(64)
+    ),
+    "inception_classifier": Model(
+        InceptionClassifier,
+        inception_classifier,
+        pictures(64),
+        lambda: np.array([2, 0], "int32"),
+    ),
+    "bottleneck_classifier": Model(
+        BottleneckClassifier,
+        lambda: BottleneckClassifier(pyramid(), 3, 4, dropout=0.0),
+        pictures(64),
+        lambda: np.array([2, 0], "int32"),
+    ),
     "mobilenet_v2": Model(
         mobilenet_v2, lambda: mobilenet_v2(0.1, None, (32, 32, 3)), pictures(32)
+    ),
+    # The smallest of the published ones; its blocks are tried one by one above.
+    "resnet": Model(
+        resnet,
+        lambda: resnet("resnet18", total_stride=8, input_shape=(32, 32, 3)),
+        pictures(32),
+    ),
+    "resnet_small": Model(
+        small_resnet, lambda: small_resnet((4, 8, 8), 1, expansion=2, groups=2),
+        pictures(16),
+    ),
+    "resnet_wide": Model(
+        wide_resnet, lambda: wide_resnet(10, 1, 0.1), pictures(16)
+    ),
+    "mobilenet_v2_torch": Model(
+        mobilenet_v2,
+        lambda: mobilenet_v2(0.1, 16, (32, 32, 3), origin="torch", small_images=True),
+        pictures(32),
+    ),
+    "efficientnet": Model(
+        efficientnet,
+        lambda: efficientnet(
+            Scaling(0.1, 0.1, 64, 0.0), last=False, input_shape=(64, 64, 3)
+        ),
+        pictures(64),
+    ),
+    "regnet": Model(
+        regnet,
+        lambda: regnet(Design(8, 8.0, 1.9, 8, 5, 0.25), (64, 64, 3)),
+        pictures(64),
     ),
     "face_backbone": Model(
         face_backbone, lambda: face_backbone("tiny", 8, size=32), pictures(32)
@@ -135,6 +419,28 @@ MODELS = {
         landmark_network,
         lambda: landmark_network(face_backbone("tiny", size=32), width=8),
         pictures(32),
+    ),
+    "convolutionalize": Model(
+        convolutionalize,
+        lambda: convolutionalize(ImageClassifier(pyramid(), 3)),
+        pictures(64, 80),
+    ),
+    "anynet": Model(
+        anynet,
+        lambda: anynet([(8, 1, 4), (8, 1, 8), (8, 1, 8), (8, 1, 8)], (32, 32, 3)),
+        pictures(32),
+    ),
+    "cell_network": Model(
+        cell_network,
+        lambda: cell_network((0, 1, 2, 3, 2, 1, 4, 5), 4, 2, 1, (32, 32, 3)),
+        pictures(32),
+    ),
+    "controller": Model(
+        Controller,
+        lambda: Controller(1, 4),
+        lambda: tokens([(1, 0, 2, 3), (0, 1, 5, 5)]),
+        lambda: {"cell": np.array([(1, 0, 2, 3), (0, 1, 5, 5)], "int32"),
+                 "advantage": np.array([0.5, 0.25], "float32")},
     ),
     "image_classifier": Model(
         ImageClassifier,
@@ -151,7 +457,7 @@ MODELS = {
     "centernet_landmarks": Model(
         CenterNet,
         lambda: CenterNet(pyramid(), 1, 5, width=4, head_channels=4, scale_free=True,
-                          regression="huber"),
+                          refine=True, regression="huber"),
         pictures(64),
         objects,
     ),

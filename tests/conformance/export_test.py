@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tests.case import assert_same_tree
 from tests.conformance import descriptors
+from tests.conformance.rows import ROWS
 
 
 def export(name, folder):
@@ -29,7 +30,7 @@ def export(name, folder):
     return named, outputs
 
 
-@pytest.mark.parametrize("name", descriptors.MODELS)
+@pytest.mark.parametrize("name", ROWS)
 def test_saved_model_and_litert(name, tmp_path):
     inputs, expected = export(name, tmp_path)
     loaded = tf.saved_model.load(str(tmp_path))

@@ -6,6 +6,7 @@ import pytest
 
 from tests.case import assert_same_tree
 from tests.conformance import descriptors
+from tests.conformance.rows import ROWS
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def mixed_bfloat16():
     keras.config.set_dtype_policy("float32")
 
 
-@pytest.mark.parametrize("name", descriptors.MODELS)
+@pytest.mark.parametrize("name", ROWS)
 def test_close_to_float32(name, mixed_bfloat16):
     keras.config.set_dtype_policy("float32")
     _, inputs, expected = descriptors.reference(name)

@@ -6,9 +6,10 @@ import tensorflow as tf
 
 from tests.case import assert_same_tree
 from tests.conformance import descriptors
+from tests.conformance.rows import ROWS
 
 
-@pytest.mark.parametrize("name", descriptors.MODELS)
+@pytest.mark.parametrize("name", ROWS)
 def test_model(name):
     model, inputs, expected = descriptors.reference(name)
     compiled = tf.function(lambda x: model(x, training=False), jit_compile=True)

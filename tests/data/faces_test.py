@@ -108,3 +108,21 @@ def test_landmarks_leave_scored_people_out():
     for image, points in zip(images, landmarks, strict=True):
         height, width = image.shape[:2]
         assert (points > -5).all() and (points < [width + 5, height + 5]).all()
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not here")
+def test_landmarks_are_moved_back_to_the_left():
+    _, centred = faces.read_landmarks(SHARED, "val")
+    _, given = faces.read_landmarks(SHARED, "val", as_given=True)
+    eyes = np.linalg.norm(given[:, 0] - given[:, 1], axis=1)
+    shift = (given - centred)[..., 0] / eyes[:, None]
+    np.testing.assert_allclose(shift, faces.TRUTH_SHIFT, atol=1e-4)
+    np.testing.assert_array_equal(given[..., 1], centred[..., 1])
+
+
+def test_stored_landmarks_go_by_name(tmp_path):
+    points = np.arange(20, dtype=np.float32).reshape(2, 5, 2)
+    np.savez(tmp_path / "landmarks.npz", lfw=points, lfw_names=["a.jpg", "b.jpg"])
+    stored = faces.stored_landmarks(tmp_path / "landmarks.npz")
+    assert list(stored) == ["lfw"] and list(stored["lfw"]) == ["a.jpg", "b.jpg"]
+    np.testing.assert_array_equal(stored["lfw"]["b.jpg"], points[1])

@@ -81,15 +81,44 @@ def test_regression_terms_by_hand(scale_free, regression):
     assert float(model.compute_loss(y=none, y_pred=maps)) >= 0
 
 
-def test_unknown_landmarks_cost_nothing():
-    model = tiny(classes=2, landmarks=2)
+def test_the_refinement_learns_the_way_from_cells_near_a_landmark():
+    weights = {"offset_weight": 0.0, "size_weight": 0.0, "landmark_weight": 3.0}
+    common = {"classes": 2, "landmarks": 2, "scale_free": True, **weights}
     maps = outputs()
+    maps["refinement"] = maps["landmarks"][..., ::-1].copy()
+    y = {
+        "boxes": np.array([[[9, 13, 29, 43], [0, 0, 1, 1]]], np.float32),
+        "labels": np.array([[1, -1]]),
+        "landmarks": np.array([[[[11, 15], [27, 62]], [[0, 0], [0, 0]]]], np.float32),
+    }
+    found = float(tiny(refine=True, **common).compute_loss(y=y, y_pred=maps)) - float(
+        tiny(**common).compute_loss(y=y, y_pred=maps)
+    )
+    expected = 0.0
+    for point, (x, y_) in enumerate([(11, 15), (27, 62)]):
+        for right in (-2, 0, 2):
+            for down in (-3, 0, 3):
+                # A tenth of the box's 20 x 30 pixels away; the map ends at 64 pixels.
+                column = (x + right) // 4
+                row = min((y_ + down) // 4, 15)
+                way = maps["refinement"][0, row, column, 2 * point : 2 * point + 2]
+                truth = np.array([x - 4 * column - 2, y_ - 4 * row - 2]) / (20, 30)
+                expected += 3 * np.abs(way - truth).sum() / 9
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("refine", [False, True])
+def test_unknown_landmarks_cost_nothing(refine):
+    model = tiny(classes=2, landmarks=2, scale_free=True, refine=refine)
+    maps = outputs()
+    maps["refinement"] = maps["landmarks"]
     y = {
         "boxes": np.array([[[9, 13, 30, 40]]], np.float32),
         "labels": np.array([[1]]),
         "landmarks": np.full((1, 1, 2, 2), np.nan, np.float32),
     }
     moved = dict(maps, landmarks=maps["landmarks"] + 100)
+    moved["refinement"] = moved["landmarks"]
     one = float(model.compute_loss(y=y, y_pred=maps))
     assert np.isfinite(one)
     assert one == float(model.compute_loss(y=y, y_pred=moved))
@@ -123,14 +152,21 @@ def test_neighbours_share_an_object_by_its_gaussian():
     y = {"boxes": box, "labels": np.array([[1]])}
     maps = outputs()
     weights = {"size_weight": 0.0, "offset_weight": 1.0}
-    with_heat = float(tiny(classes=2, neighbours=1, **weights).compute_loss(
-        y=y, y_pred=maps))
-    heat = float(tiny(classes=2, size_weight=0.0, offset_weight=0.0).compute_loss(
-        y=y, y_pred=maps))
+    with_heat = float(
+        tiny(classes=2, neighbours=1, **weights).compute_loss(y=y, y_pred=maps)
+    )
+    heat = float(
+        tiny(classes=2, size_weight=0.0, offset_weight=0.0).compute_loss(
+            y=y, y_pred=maps
+        )
+    )
     # The centre (33, 37) lies in cell column 8, row 9. A square of 12 cells keeps an
     # overlap of 0.7 while both corners move inwards by r where (12 - 2r)^2 = 0.7 144.
-    radius = min(6 * (1 - np.sqrt(0.7)), 6 * (1 / np.sqrt(0.7) - 1),
-                 12 - np.sqrt(144 - 144 * 0.3 / 1.7))
+    radius = min(
+        6 * (1 - np.sqrt(0.7)),
+        6 * (1 / np.sqrt(0.7) - 1),
+        12 - np.sqrt(144 - 144 * 0.3 / 1.7),
+    )
     sigma = (2 * radius + 1) / 6
     total, error = 0.0, 0.0
     for row in (8, 9, 10):
@@ -155,10 +191,14 @@ def test_neighbours_outside_the_picture_count_nothing():
     assert one == float(model.compute_loss(y=y, y_pred=far))
 
 
-@pytest.mark.parametrize("scale_free", [False, True])
-def test_learns_boxes_classes_and_landmarks(scale_free):
+@pytest.mark.parametrize(
+    "scale_free, refine", [(False, False), (True, False), (True, True)]
+)
+def test_learns_boxes_classes_and_landmarks(scale_free, refine):
     weights = {"size_weight": 1.0, "landmark_weight": 1.0} if scale_free else {}
-    model = tiny(classes=2, landmarks=2, scale_free=scale_free, **weights)
+    model = tiny(
+        classes=2, landmarks=2, scale_free=scale_free, refine=refine, **weights
+    )
     model.compile(keras.optimizers.Adam(3e-3))
     images, targets = batch(64, 0)
     model.fit(images, targets, batch_size=16, epochs=30, verbose=0)
@@ -179,3 +219,9 @@ def test_refuses_bad_arguments():
         tiny(classes=1, regression="l2")
     with pytest.raises(ValueError, match="neighbours is at least 0, received -1"):
         tiny(classes=1, neighbours=-1)
+    with pytest.raises(
+        ValueError, match="refine is for landmarks and scale_free, received 5"
+    ):
+        tiny(classes=1, landmarks=5, refine=True)
+    with pytest.raises(ValueError, match="received 0 landmarks and scale_free=True"):
+        tiny(classes=1, scale_free=True, refine=True)

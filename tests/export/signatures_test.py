@@ -102,8 +102,17 @@ def test_several_classes_equal_loops():
     assert set(found["labels"]) == {0, 1, 2}
 
 
-def test_detector_agrees_with_the_verb_of_centernet():
-    model = CenterNet(mobilenet_v2(0.35, last_channels=None), 1, 5, 8, 8)
+@pytest.mark.parametrize("refine", [False, True])
+def test_detector_agrees_with_the_verb_of_centernet(refine):
+    model = CenterNet(
+        mobilenet_v2(0.35, last_channels=None),
+        1,
+        5,
+        8,
+        8,
+        scale_free=refine,
+        refine=refine,
+    )
     generator = np.random.default_rng(1)
     for weight in model.heads["heatmap"].weights:
         bias = weight.path.endswith("bias")

@@ -105,6 +105,46 @@ def test_more_detections_than_cells():
     np.testing.assert_array_equal(found["scores"], [[0.5, 0, 0]])
 
 
+def test_points_move_by_the_interpolated_field():
+    generator = np.random.default_rng(0)
+    field = generator.normal(size=(2, 6, 7, 4)).astype(np.float32)
+    # Some lie outside the picture of 28 x 24 pixels: the border's vectors hold there.
+    points = generator.uniform(-5, 33, (2, 3, 2, 2)).astype(np.float32)
+    size = generator.uniform(5, 20, (2, 3, 2)).astype(np.float32)
+    found = np.asarray(heatmaps.refine_points(points, size, field, 4))
+    for picture, thing, point in np.ndindex(2, 3, 2):
+        given = points[picture, thing, point]
+        x, y = np.clip(given / 4 - 0.5, 0, (6, 5))
+        left, top = int(x), int(y)
+        right, bottom = min(left + 1, 6), min(top + 1, 5)
+        vectors = field[picture, ..., 2 * point : 2 * point + 2]
+        above = vectors[top, left] * (1 + left - x) + vectors[top, right] * (x - left)
+        below = vectors[bottom, left] * (1 + left - x)
+        below = below + vectors[bottom, right] * (x - left)
+        way = above * (1 + top - y) + below * (y - top)
+        np.testing.assert_allclose(
+            found[picture, thing, point], given + way * size[picture, thing], rtol=1e-4
+        )
+
+
+def test_decoded_landmarks_are_refined_where_there_is_a_field():
+    maps = {
+        "heatmap": np.zeros((1, 8, 8, 1), np.float32),
+        "offset": np.zeros((1, 8, 8, 2), np.float32),
+        "size": np.full((1, 8, 8, 2), (12, 8), np.float32),
+        "landmarks": np.zeros((1, 8, 8, 4), np.float32),
+        "refinement": np.zeros((1, 8, 8, 4), np.float32),
+    }
+    maps["heatmap"][0, 2, 5, 0] = 0.9
+    maps["landmarks"][0, 2, 5] = (-2, 2, 6, 2)
+    # The points (18, 10) and (26, 10) are the middles of columns 4 and 6, row 2.
+    maps["refinement"][0, 2, 4] = (0.5, 0.25, 9, 9)
+    maps["refinement"][0, 2, 6] = (9, 9, -0.5, 1)
+    found = heatmaps.decode_peaks(maps, 4, 1)
+    # Refined they are (24, 12) and (20, 18); it is the means that are given.
+    np.testing.assert_allclose(found["landmarks"][0, 0], [[21, 11], [23, 14]])
+
+
 def test_decoding_in_a_graph_of_unknown_sizes():
     import tensorflow as tf
 

@@ -120,13 +120,18 @@ def train_mirrored(workdir, **environment):
 
 
 @pytest.mark.slow
-def test_two_devices_killed_within_an_epoch_change_no_bit(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(9, -9), (15, 130)])
+def test_two_devices_killed_within_an_epoch_change_no_bit(tmp_path, number, code):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert train_mirrored(whole) == 0, (tmp_path / "whole.log").read_text()
     assert "MirroredStrategy, 2 replicas" in (whole / "report.md").read_text()
-    assert train_mirrored(killed, SMALL_RECIPE_KILL="1,18") == -9
+    assert train_mirrored(killed, SMALL_RECIPE_KILL=f"1,18,{number}") == code
     # Batches are made at most ten steps and the next two ahead.
     assert 20 < steps_done(killed) < 40
+    if code == 130:
+        last = (tmp_path / "killed.log").read_text().splitlines()[-1]
+        assert last.startswith("train: stopped by SIGTERM after step "
+                               f"{steps_done(killed)}, with a")
     assert train_mirrored(killed) == 0, (tmp_path / "killed.log").read_text()
     figures, lines = outcome(killed)
     expected_figures, expected = outcome(whole)

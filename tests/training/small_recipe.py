@@ -2,12 +2,11 @@
 
 AdamW with a moving average and a cosine rate, augmentation and dropout in the model,
 BatchNormalization, noise in the data, validation. The environment can have the process
-kill itself when it makes a batch: SMALL_RECIPE_KILL=epoch,index.
+send itself a signal when it makes a batch: SMALL_RECIPE_KILL=epoch,index,signal.
 """
 
 import hashlib
 import os
-import signal
 import time
 
 import keras
@@ -47,8 +46,9 @@ class Pictures(EndlessBatches):
         return self.config.steps
 
     def batch(self, epoch, index):
-        if os.environ.get("SMALL_RECIPE_KILL") == f"{epoch},{index}":
-            os.kill(os.getpid(), signal.SIGKILL)
+        at, _, number = os.environ.get("SMALL_RECIPE_KILL", "").rpartition(",")
+        if at == f"{epoch},{index}":
+            os.kill(os.getpid(), int(number))
         time.sleep(self.config.pause)
         return pictures((self.config.seed, epoch, index), BATCH)
 

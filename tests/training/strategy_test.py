@@ -4,10 +4,7 @@ Children train the cases of `strategy_child.py`: one on one device, one on two v
 CPUs, and, where it is slow, two on loopback.
 """
 
-import json
-import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -16,8 +13,9 @@ import numpy as np
 import pytest
 
 from mlcvtf.errors import InputError
-from mlcvtf.training import checkpoint, strategy
+from mlcvtf.training import strategy
 from tests.case import ROOT, child
+from tests.training.cluster import cluster, free_ports, run_workers
 from tests.training.comparison import check_equal, check_moved, results
 
 CHILD = "tests.training.strategy_child"
@@ -121,57 +119,6 @@ def test_a_file_written_by_two_replicas_loads_on_jax(tmp_path, mirrored):
     assert result.stdout.startswith("jax "), result.stderr[-2000:]
 
 
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def cluster(ports, index):
-    """Gives the environment of a worker."""
-    workers = [f"127.0.0.1:{port}" for port in ports]
-    task = {"type": "worker", "index": index}
-    config = json.dumps({"cluster": {"worker": workers}, "task": task})
-    return os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_CONFIG": config}
-
-
-def run_workers(folder, arguments, seconds):
-    """Runs two workers on loopback.
-
-    Args:
-        folder: for their output.
-        arguments: gives, for an index, what follows the interpreter's name.
-        seconds: after which both are killed.
-
-    Returns:
-        [(exit code, stderr, time of the end)] of both.
-    """
-    ports, processes, ends = free_ports(2), [], [None, None]
-    deadline = time.monotonic() + seconds
-    try:
-        for index in range(2):
-            with open(folder / f"stderr{index}", "w") as stderr:
-                processes.append(subprocess.Popen(
-                    [sys.executable, *map(str, arguments(index))], cwd=ROOT,
-                    env=cluster(ports, index), stdout=subprocess.DEVNULL,
-                    stderr=stderr,
-                ))
-        while None in ends and time.monotonic() < deadline:
-            for index, process in enumerate(processes):
-                if ends[index] is None and process.poll() is not None:
-                    ends[index] = time.monotonic()
-            time.sleep(0.1)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    errors = [(folder / f"stderr{i}").read_text() for i in range(2)]
-    assert None not in ends, f"no end after {seconds} s: {errors[0][-2000:]}"
-    return [(p.returncode, errors[i], ends[i]) for i, p in enumerate(processes)]
-
-
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory):
     folder = tmp_path_factory.mktemp("workers")
@@ -208,89 +155,6 @@ def test_what_two_workers_refuse(name, two_workers):
         check_line(
             str(cases["refusals"][name]), (REFUSED | {"off": "received OFF"})[name]
         )
-
-
-RECIPE = """
-import json, os, pathlib, signal
-import keras, numpy as np
-from mlcvtf.data.batches import EndlessBatches
-
-KILL = pathlib.Path(__file__).with_name("kill")
-
-def get_config():
-    return {"seed": 1, "epochs": 3, "snapshot_epochs": 10, "checkpoint_steps": 3}
-
-def smoke(config):
-    pass
-
-class Points(EndlessBatches):
-    def __len__(self):
-        return 20
-
-    def batch(self, epoch, index):
-        worker = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
-        if KILL.exists() and worker == 1 and (epoch, index) == (1, 18):
-            os.kill(os.getpid(), signal.SIGKILL)
-        x = np.random.default_rng((epoch, index)).normal(size=(8, 4))
-        return x.astype("float32"), x[:, :1].astype("float32")
-
-def build(config):
-    layers = keras.layers
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(5, use_bias=False),
-                              layers.BatchNormalization(), layers.ReLU(),
-                              layers.Dense(1)])
-    model.compile(keras.optimizers.AdamW(0.01, use_ema=True), loss="mse")
-    return model
-
-def data(config):
-    return Points()
-
-def finish(config, model, workdir):
-    model.evaluate(*Points().batch(0, 0), verbose=0)
-    return {"weights": [w.tolist() for w in model.get_weights()]}
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_worker_ends_the_other_and_both_go_on_together(tmp_path):
-    recipe = tmp_path / "recipe.py"
-    recipe.write_text(RECIPE)
-
-    def train(name):
-        workdir = tmp_path / name
-        return run_workers(tmp_path, lambda i: [
-            "apps/train", f"--config={recipe}", f"--workdir={workdir}"], 200)
-
-    assert [end[0] for end in train("whole")] == [0, 0]
-    kill = tmp_path / "kill"
-    kill.touch()
-    survivor, dead = train("killed")
-    kill.unlink()
-    assert dead[0] == -9
-    assert survivor[0] == 3
-    assert survivor[2] - dead[2] < 60
-    assert "one of them went away" in survivor[1].splitlines()[-1]
-    assert "Traceback" not in survivor[1]
-    log = (tmp_path / "killed/log.jsonl").read_text().splitlines()
-    # The batches are made some steps ahead of the training.
-    assert len(log) == 1 and not (tmp_path / "killed/model.keras").exists()
-    with np.load(tmp_path / "killed" / checkpoint.FILE) as stored:
-        done = json.loads(stored["meta"].tobytes())["done"]
-    assert 20 < done < 40 and done % 3 == 0
-    assert [end[0] for end in train("killed")] == [0, 0]
-    whole, killed = (
-        json.loads((tmp_path / name / "figures.json").read_text())["weights"]
-        for name in ("whole", "killed")
-    )
-    assert whole == killed
-    # A workdir that one of them does not see.
-    ends = run_workers(tmp_path, lambda i: [
-        "apps/train", f"--config={recipe}",
-        f"--workdir={tmp_path / ('killed' if i == 0 else 'other')}"], 100)
-    for code, error, _ in ends:
-        assert code == 1
-        assert "received finished steps 60, 0" in error.splitlines()[-1]
-    assert not (tmp_path / "other").exists()
 
 
 CREATE = """

@@ -75,3 +75,22 @@ def test_refuses_two_arrays_for_one_variable():
     source = arrays() | {"old_bias": np.zeros(2)}
     with pytest.raises(InputError, match="old_bias is a second array for logits/bias"):
         carry(model(), source, rules, skipped=["step"])
+
+
+def test_states_of_random_numbers_are_no_weights():
+    images = keras.Input((4,))
+    dropped = keras.layers.Dropout(0.5)(images)
+    network = keras.Model(images, keras.layers.Dense(2, name="logits")(dropped))
+    source = {name: value for name, value in arrays().items() if "fc" in name}
+    assert len(network.variables) == 3
+    assert len(carry(network, source, RULES).loaded) == 2
+
+
+def test_a_pointwise_convolution_becomes_a_dense_layer():
+    images = keras.Input((4,))
+    network = keras.Model(images, keras.layers.Dense(2, name="logits")(images))
+    kernel = np.random.default_rng(0).normal(size=(1, 1, 4, 2)).astype("float32")
+    rules = [Rule("conv/kernel", "logits/kernel", "pointwise"),
+             Rule("conv/bias", "logits/bias")]
+    carry(network, {"conv/kernel": kernel, "conv/bias": np.zeros(2)}, rules)
+    np.testing.assert_array_equal(network.get_layer("logits").kernel, kernel[0, 0])

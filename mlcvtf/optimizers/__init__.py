@@ -1,0 +1,1 @@
+"""Newton's methods, and surfaces to watch optimizers on; Keras has the others."""
