@@ -111,7 +111,7 @@ def random_build(rng: np.random.Generator) -> Build:
     return Build(
         stature, lengths, radii, cloth,
         belly=float(max(0, rng.normal(0, 0.025)) + 0.1 * max(0, stout - 1.05)),
-        bust=float(rng.uniform(0.02, 0.045)) if rng.random() < 0.5 else 0.0,
+        bust=float(rng.uniform(0.01, 0.03)) if rng.random() < 0.5 else 0.0,
         skirt=skirt,
         hair=float(rng.uniform(0.08, 0.25)) if rng.random() < 0.25 else 0.0,
     )  # fmt: skip
@@ -204,10 +204,11 @@ class _Workshop:
                        parts)  # fmt: skip
         jaw = at["head"] + size * (0.012 * front - 0.03 * up)
         self.ellipsoid(jaw, up, left, np.multiply((0.034, 0.04, 0.036), size), parts)
-        nose = at["head"] + size * (0.058 * front - 0.012 * up)
+        nose = at["head"] + size * (0.054 * front - 0.012 * up)
         self.ellipsoid(nose, up, left, np.multiply((0.009, 0.011, 0.015), size), parts)
         neck = self.radius["neck"]
-        self.capsule(at["chest"], at["skull"], (1.1 * neck, neck), self.bands("neck"))
+        self.capsule(at["chest"] + 0.6 * neck * way["neck"], at["skull"],
+                     (1.1 * neck, neck), self.bands("neck"))  # fmt: skip
         if self.build.hair:
             back = at["head"] - size * 0.02 * front
             end = back - self.build.hair * up - 0.02 * front
@@ -276,7 +277,8 @@ class _Workshop:
         knee_part, ankle_part, foot_part = (f"{key}_{side}"
                                             for key in ("knee", "ankle", "foot"))  # fmt: skip
         self.capsule(hip, knee, (radius["thigh"], radius["knee"]),
-                     self.bands(f"leg_upper_{side}", knee_part, cuts=(0.82, 2.0)))
+                     self.bands(f"torso_lower_{side}", f"leg_upper_{side}", knee_part,
+                                cuts=(0.04, 0.82)))  # fmt: skip
         lower = self.bands(knee_part, f"leg_lower_{side}", ankle_part,
                            cuts=(0.18, 0.84))  # fmt: skip
         self.capsule(knee, ankle, (0.95 * radius["knee"], radius["ankle"]), lower)
