@@ -36,7 +36,7 @@ def tile(picture: Picture, title: str) -> np.ndarray:
     canvas[:height] = np.concatenate(halves[:, :, left:left + half], axis=1)
     yaw = np.degrees(picture.placement.yaw)
     strip = canvas[height:]
-    draw.corner(strip, f"{title}  {yaw:+.0f} deg  {picture.placement.shift[2]:.1f} m")
+    draw.corner(strip, f"{yaw:+.0f} deg {picture.placement.shift[2]:.1f} m  {title}")
     return canvas
 
 

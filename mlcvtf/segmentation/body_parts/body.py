@@ -104,7 +104,7 @@ def random_build(rng: np.random.Generator) -> Build:
     for key, share in zip(ARMS, (0.4, 0.5, 0.5, 0.4), strict=True):
         if long_sleeves or key in ("shoulder", "upper_arm"):
             cloth[key] = float(sleeves * share)
-    skirt = float(rng.uniform(0.15, 0.32) * stature) if rng.random() < 0.12 else 0.0
+    skirt = float(rng.uniform(0.15, 0.32) * stature) if rng.random() < 0.08 else 0.0
     if not skirt and rng.random() < 0.75:
         for key, share in zip(LEGS, (0.5, 0.7, 0.9, 1.2), strict=True):
             cloth[key] = float(wide * share)

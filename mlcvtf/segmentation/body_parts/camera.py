@@ -109,7 +109,7 @@ class Placement(NamedTuple):
 DISTANCES = (2.2, 3.8)
 HEIGHTS = (0.6, 1.8)
 # The largest error in radians of whoever pointed the camera at the person.
-AIM = 0.06
+AIM = 0.04
 MARGIN = 6
 
 

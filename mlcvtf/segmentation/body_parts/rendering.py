@@ -19,8 +19,8 @@ from mlcvtf.segmentation.body_parts.parts import JOINTS
 
 # Nothing is measured nearer than this, nor drawn.
 NEAREST = 0.4
-# A wall behind the person, and what else stands in a room, in metres.
-WALL = (0.6, 2.0)
+# How far a wall is behind the person, in metres, and what else stands in a room.
+WALL = (0.15, 1.5)
 MOST_THINGS = 4
 
 
@@ -63,7 +63,7 @@ def random_picture(
     placement = random_placement(points, _lowest(solids), camera, rng)
     depth, labels = render(solids, placement, camera)
     if room:
-        _furnish(depth, labels, placement, camera, rng)
+        _furnish(depth, labels, to_camera(points, placement), placement, camera, rng)
     depth, labels = measure(depth, labels, camera, sensor or Sensor(), rng)
     joints = to_camera(points[: len(JOINTS)], placement)
     return Picture(depth, labels, joints.astype(np.float32), placement)
@@ -198,8 +198,8 @@ def _boxes(starts, axes, shapes, camera):
                       np.clip(np.floor(high) + 1, 0, size)]).astype(np.int64)  # fmt: skip
 
 
-def _furnish(depth, labels, placement, camera, rng):
-    """Puts a floor, a wall and things around a person, in place."""
+def _furnish(depth, labels, points, placement, camera, rng):
+    """Puts a floor, a wall and things around a person at `points`, in place."""
     from mlcvtf.segmentation.body_parts import render_kernels
 
     centre = np.array(camera.centre)
@@ -207,15 +207,15 @@ def _furnish(depth, labels, placement, camera, rng):
     up, ahead = turn[:, 1], -turn[:, 2]
     floor = -placement.floor * up
     wall = _unit_turn(turn, rng.uniform(-0.5, 0.5)) @ ahead
-    behind = wall @ placement.shift + rng.uniform(*WALL)
+    behind = (points @ wall).max() + rng.uniform(*WALL)
     for normal, distance in ((up, floor @ up), (wall, behind)):
         render_kernels.cast_plane(normal, distance, camera.focal, centre, depth)
     count = rng.integers(0, MOST_THINGS + 1)
     starts, axes, shapes = [], [], []
     for _ in range(count):
-        # Beside the person or behind, upright on the floor.
-        side = rng.choice((-1, 1)) * rng.uniform(0.9, 2.0)
-        place = placement.shift @ ahead + rng.uniform(-0.3, 1.0)
+        # Beside the person, further away rather than nearer, upright on the floor.
+        side = placement.shift[0] + rng.choice((-1, 1)) * rng.uniform(1.0, 2.0)
+        place = placement.shift @ ahead + rng.uniform(-0.2, 1.0)
         starts.append(floor + place * ahead + side * turn[:, 0])
         scale = rng.uniform((0.1, 0.1, 0.3), (0.5, 0.5, 1.2))
         axes.append(np.array([turn[:, 0], ahead, up]) * scale[:, None])
