@@ -1,8 +1,8 @@
 """body_render MOCAP... --output=DIR [flags]
 
 Renders depth pictures of people with the body part that every pixel shows, to train a
-body-part forest: poses from motion capture, each on a random body in random clothes, 2.2
-to 3.8 m before a camera as Kinect's with its noise, steps and missing pixels.
+body-part forest: poses from motion capture, each on a random body in random clothes,
+2.2 to 3.8 m before a camera as Kinect's with its noise, steps and missing pixels.
 
 MOCAP is a folder or ZIP archive with BVH files, or with AMC files and the ASF skeletons
 beside them. Who is named by --test_subjects is in DIR/test alone, all others are in
@@ -59,8 +59,9 @@ def main(argv: list[str]) -> int:
     if not (FLAGS.output or FLAGS.sheet):
         raise flags.Error("--output=DIR is needed, or --sheet=FILE.png")
     if FLAGS.train + FLAGS.test < 1 or max(FLAGS.train, FLAGS.test) > MOST_PICTURES:
-        raise flags.Error(f"--train and --test are 1 to {MOST_PICTURES} pictures "
-                          "together")  # fmt: skip
+        raise flags.Error(
+            f"--train and --test are 1 to {MOST_PICTURES} pictures together"
+        )
     _check_outputs()
 
     import functools
@@ -78,18 +79,25 @@ def main(argv: list[str]) -> int:
     tested = FLAGS.test_subjects if FLAGS.test else []
     parts = {}
     for name, count, part in zip(
-        ("train", "test"), (FLAGS.train, FLAGS.test),
-        pose_sets.split_by_subject(poses, tested), strict=True,
-    ):  # fmt: skip
+        ("train", "test"),
+        (FLAGS.train, FLAGS.test),
+        pose_sets.split_by_subject(poses, tested),
+        strict=True,
+    ):
         if not count:
             continue
         if not len(part.poses):
-            raise InputError(f"someone is needed to {name} with, --test_subjects is "
-                             f"{','.join(FLAGS.test_subjects)}")  # fmt: skip
+            raise InputError(
+                f"someone is needed to {name} with, --test_subjects is "
+                f"{','.join(FLAGS.test_subjects)}"
+            )
         spread = pose_sets.without_duplicates(part, FLAGS.near)
         subjects = ", ".join(sorted(set(part.subjects)))
-        print(f"{name}: {len(spread.poses)} of {len(part.poses)} poses kept, subjects "
-              f"{subjects}", flush=True)  # fmt: skip
+        print(
+            f"{name}: {len(spread.poses)} of {len(part.poses)} poses kept, subjects "
+            f"{subjects}",
+            flush=True,
+        )
         parts[name] = (count, spread)
     if FLAGS.output:
         _write(parts)
@@ -110,7 +118,7 @@ def _pictures(parts, name, most):
 
 
 def _write(parts):
-    """Writes all parts beside the output, and puts them in place when they are whole."""
+    """Writes all parts beside the output and moves them there when they are whole."""
     import shutil
     import time
 
@@ -129,19 +137,23 @@ def _write(parts):
             pictures = _pictures(parts, name, count)
             start = time.process_time()
             picture_folder.write_pictures(
-                folder, poses,
+                folder,
+                poses,
                 tqdm.tqdm(pictures, total=count, leave=False, disable=None),
-            )  # fmt: skip
+            )
             each = max(time.process_time() - start, 1e-9) / count
-            print(f"{name}: {count} pictures, {60 / each:.0f} a minute of processor "
-                  "time", flush=True)  # fmt: skip
+            print(
+                f"{name}: {count} pictures, {60 / each:.0f} a minute of processor time",
+                flush=True,
+            )
         lines = (f"{i} {part}\n" for i, part in enumerate(("none", *PARTS)))
         with open(os.path.join(partial, "parts.txt"), "w", encoding="utf-8") as file:
             file.writelines(lines)
         os.rename(partial, output)
     except OSError as error:
-        raise InputError(f"the output must be writable, {printable(FLAGS.output)}: "
-                         f"{error.strerror}") from None  # fmt: skip
+        raise InputError(
+            f"the output must be writable, {printable(FLAGS.output)}: {error.strerror}"
+        ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -165,21 +177,27 @@ def _check_outputs():
 
     if FLAGS.sheet:
         if not FLAGS.sheet.lower().endswith(".png"):
-            raise InputError("a contact sheet ends in .png, received "
-                             f"{printable(FLAGS.sheet)}")  # fmt: skip
+            raise InputError(
+                f"a contact sheet ends in .png, received {printable(FLAGS.sheet)}"
+            )
         sink.check_writable(FLAGS.sheet, "a contact sheet")
     if FLAGS.output:
         try:
             # An empty folder is replaced, as rename does.
             if os.listdir(FLAGS.output):
-                raise InputError("the output is a new or empty folder, "
-                                 f"{printable(FLAGS.output)} is not empty")
+                raise InputError(
+                    "the output is a new or empty folder, "
+                    f"{printable(FLAGS.output)} is not empty"
+                )
         except FileNotFoundError:
-            sink.check_writable(f"{os.path.abspath(FLAGS.output)}.partial",
-                                "the output's folder")  # fmt: skip
+            sink.check_writable(
+                f"{os.path.abspath(FLAGS.output)}.partial", "the output's folder"
+            )
         except OSError as error:
-            raise InputError("the output is a new or empty folder, "
-                             f"{printable(FLAGS.output)}: {error.strerror}") from None
+            raise InputError(
+                "the output is a new or empty folder, "
+                f"{printable(FLAGS.output)}: {error.strerror}"
+            ) from None
 
 
 def cli() -> None:

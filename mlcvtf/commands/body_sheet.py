@@ -4,8 +4,10 @@ import numpy as np
 
 from mlcvtf.segmentation.body_parts.camera import Camera
 from mlcvtf.segmentation.body_parts.drawing import (
-    depth_picture, draw_skeleton, parts_picture,
-)  # fmt: skip
+    depth_picture,
+    draw_skeleton,
+    parts_picture,
+)
 from mlcvtf.segmentation.body_parts.rendering import Picture
 from mlcvtf.video import draw
 
@@ -33,7 +35,7 @@ def tile(picture: Picture, title: str) -> np.ndarray:
     middle = int(np.clip((middle.min() + middle.max()) / 2, half / 2, width - half / 2))
     left = middle - half // 2
     canvas = np.full((height + STRIP, 2 * half, 3), draw.NEUTRAL, np.uint8)
-    canvas[:height] = np.concatenate(halves[:, :, left:left + half], axis=1)
+    canvas[:height] = np.concatenate(halves[:, :, left : left + half], axis=1)
     yaw = np.degrees(picture.placement.yaw)
     strip = canvas[height:]
     draw.corner(strip, f"{yaw:+.0f} deg {picture.placement.shift[2]:.1f} m  {title}")
@@ -57,5 +59,5 @@ def sheet(tiles: list[np.ndarray]) -> np.ndarray:
     for i, one in enumerate(tiles):
         row, column = divmod(i, columns)
         top, left = GAP + row * (height + GAP), GAP + column * (width + GAP)
-        canvas[top:top + height, left:left + width] = one
+        canvas[top : top + height, left : left + width] = one
     return canvas

@@ -12,8 +12,12 @@ import numpy as np
 
 from mlcvtf.errors import InputError
 from mlcvtf.segmentation.body_parts.mocap import (
-    MAX_BONES, Motion, check_size, numbers, rotation,
-)  # fmt: skip
+    MAX_BONES,
+    Motion,
+    check_size,
+    numbers,
+    rotation,
+)
 from mlcvtf.video.paths import printable
 
 ROOT = "root"
@@ -51,8 +55,9 @@ def read_asf(text: str, name: str) -> Skeleton:
         InputError: the text is no such skeleton.
     """
     sections = _sections(text)
-    missing = [key for key in ("units", "root", "bonedata", "hierarchy")
-               if key not in sections]  # fmt: skip
+    missing = [
+        key for key in ("units", "root", "bonedata", "hierarchy") if key not in sections
+    ]
     if missing:
         raise InputError(f"an ASF skeleton has a section :{missing[0]}, {name} has not")
     units = _first_words(sections["units"])
@@ -71,14 +76,21 @@ def read_asf(text: str, name: str) -> Skeleton:
         parent = waiting.pop(0)
         for child in parents.pop(parent, ()):
             if child in bones or child not in described:
-                raise InputError("a bone is described and has one parent, "
-                                 f"{printable(child)} in {name} has not")
-            bones[child] = _bone(described[child], list(bones).index(parent), scale,
-                                 f"bone {printable(child)} of {name}")  # fmt: skip
+                raise InputError(
+                    "a bone is described and has one parent, "
+                    f"{printable(child)} in {name} has not"
+                )
+            bones[child] = _bone(
+                described[child],
+                list(bones).index(parent),
+                scale,
+                f"bone {printable(child)} of {name}",
+            )
             waiting.append(child)
     if parents:
-        raise InputError("a bone hangs on the root, in "
-                         f"{name} {printable(min(parents))} does not")  # fmt: skip
+        raise InputError(
+            f"a bone hangs on the root, in {name} {printable(min(parents))} does not"
+        )
     return Skeleton(bones, scale)
 
 
@@ -132,8 +144,10 @@ def _frames(text, bones, name):
         if len(words) == 1 and words[0].isdecimal():
             frames += 1
         elif words[0] not in rows or not frames:
-            raise InputError("a frame is its number and lines of the skeleton's bones,"
-                             f" {name} has {printable(line.strip()[:60])}")
+            raise InputError(
+                "a frame is its number and lines of the skeleton's bones,"
+                f" {name} has {printable(line.strip()[:60])}"
+            )
         else:
             key = words[0]
             freedoms = len(bones[key].freedom)
@@ -146,13 +160,16 @@ def _frames(text, bones, name):
     check_size(frames, len(bones), name)
     for key, bone in bones.items():
         if bone.freedom and len(rows[key]) != frames:
-            raise InputError(f"a frame has values of {key}, {name} has {frames} frames "
-                             f"and {len(rows[key])} of these")  # fmt: skip
+            raise InputError(
+                f"a frame has values of {key}, {name} has {frames} frames "
+                f"and {len(rows[key])} of these"
+            )
     values = {
-        key: numbers([word for row in rows[key] for word in row], name
-                     ).reshape(frames, len(bone.freedom))
+        key: numbers([word for row in rows[key] for word in row], name).reshape(
+            frames, len(bone.freedom)
+        )
         for key, bone in bones.items()
-    }  # fmt: skip
+    }
     return values, frames
 
 
@@ -176,8 +193,10 @@ def _first_words(lines):
 
 def _values(words, count, name):
     if len(words) != count:
-        raise InputError(f"expected {count} numbers in {name}, received "
-                         f"{printable(' '.join(words)[:60]) or 'none'}")  # fmt: skip
+        raise InputError(
+            f"expected {count} numbers in {name}, received "
+            f"{printable(' '.join(words)[:60]) or 'none'}"
+        )
     return numbers(words, name)
 
 
@@ -185,8 +204,10 @@ def _axis(words, name):
     """Returns the rotation of "ax ay az XYZ"; the first letter turns first."""
     order = words[-1].lower() if words else ""
     if sorted(order) != ["x", "y", "z"]:
-        raise InputError("an axis is three angles and an order such as XYZ, "
-                         f"received {printable(' '.join(words)[:60])} in {name}")
+        raise InputError(
+            "an axis is three angles and an order such as XYZ, "
+            f"received {printable(' '.join(words)[:60])} in {name}"
+        )
     turn = np.eye(3)
     for letter, angle in zip(order, _values(words[:-1], 3, name), strict=True):
         turn = rotation(letter, angle) @ turn
@@ -196,8 +217,10 @@ def _axis(words, name):
 def _root(lines, name):
     order = tuple(word.lower() for word in lines.get("order", ()))
     if sorted(order) != ["rx", "ry", "rz", "tx", "ty", "tz"]:
-        raise InputError(f"the root has the order TX TY TZ RX RY RZ or another of "
-                         f"these, received {printable(' '.join(order)[:60])} in {name}")
+        raise InputError(
+            f"the root has the order TX TY TZ RX RY RZ or another of "
+            f"these, received {printable(' '.join(order)[:60])} in {name}"
+        )
     axis = lines.get("axis", ["XYZ"])
     axis = _axis([*lines.get("orientation", ["0"] * 3), *axis[-1:]], name)
     return Bone(-1, np.zeros(3), axis, order)
@@ -209,8 +232,10 @@ def _hierarchy(lines, name):
         if words[0] in ("begin", "end") and len(words) == 1:
             continue
         if words[0] in parents or sum(map(len, parents.values())) > MAX_BONES:
-            raise InputError(f"a skeleton has at most {MAX_BONES} bones and one line of"
-                             f" children of each, {name} has more")  # fmt: skip
+            raise InputError(
+                f"a skeleton has at most {MAX_BONES} bones and one line of"
+                f" children of each, {name} has more"
+            )
         parents[words[0]] = words[1:]
     return parents
 
@@ -236,11 +261,15 @@ def _bone(words, parent, scale, name):
     length = _values(words.get("length", []), 1, name)[0]
     norm = np.linalg.norm(direction)
     if length < 0 or not 0.5 < norm < 2:
-        raise InputError(f"a bone has a direction of length 1 and a length of 0 or "
-                         f"more, not so {name}")  # fmt: skip
+        raise InputError(
+            f"a bone has a direction of length 1 and a length of 0 or "
+            f"more, not so {name}"
+        )
     freedom = tuple(word.lower() for word in words.get("dof", ()))
     if not set(freedom) <= {"rx", "ry", "rz"} or len(set(freedom)) != len(freedom):
-        raise InputError("a degree of freedom is rx, ry or rz, received "
-                         f"{printable(' '.join(freedom)[:60])} for {name}")
+        raise InputError(
+            "a degree of freedom is rx, ry or rz, received "
+            f"{printable(' '.join(freedom)[:60])} for {name}"
+        )
     axis = _axis(words.get("axis", ["0", "0", "0", "XYZ"]), name)
     return Bone(parent, direction / norm * length * scale, axis, freedom)

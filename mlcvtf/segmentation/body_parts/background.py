@@ -15,6 +15,7 @@ from mlcvtf.segmentation.body_parts.camera import Camera
 # What differs by less than so many metres, and so many times the depth squared, is
 # the same surface: the steps of Kinect's disparity are 0.003 z^2, noise 0.0014 z^2.
 CLOSE, CLOSE_SQUARED = 0.03, 0.008
+UP = (0.0, -1.0, 0.0)
 # Triples of points that are tried for a plane, and pixels that vote.
 TRIALS, VOTERS = 200, 4000
 # A plane is found where so many of the pixels that were seen lie on it.
@@ -37,20 +38,29 @@ def check_depth(depth: np.ndarray) -> np.ndarray:
     """
     depth = np.asarray(depth)
     if depth.ndim != 2 or depth.dtype.kind not in "fiu" or not depth.size:
-        raise InputError("depth is a picture [height, width] of metres, received "
-                         f"{depth.dtype} {list(depth.shape)}")  # fmt: skip
+        raise InputError(
+            "depth is a picture [height, width] of metres, received "
+            f"{depth.dtype} {list(depth.shape)}"
+        )
     depth = np.where(np.isfinite(depth), depth, 0).astype(np.float32)
     if depth.min() < 0:
         raise InputError(f"depth is 0 or more, received {depth.min():g}")
     if depth.max() > 100:
-        raise InputError("depth is in metres, received values up to "
-                         f"{depth.max():g}: millimetres?")  # fmt: skip
+        raise InputError(
+            f"depth is in metres, received values up to {depth.max():g}: millimetres?"
+        )
     return depth
 
 
 def tolerance(depth: np.ndarray) -> np.ndarray:
     """Returns the difference in metres that noise may make at a depth in metres."""
     return CLOSE + CLOSE_SQUARED * depth**2
+
+
+def _plane_tolerance(points, normal):
+    """Returns how far noise may move points off a plane: it acts along their rays."""
+    z = np.maximum(points[..., 2], 1e-6)
+    return 0.01 + tolerance(z) * np.abs(points @ normal) / z
 
 
 def within(depth: np.ndarray, nearest: float, furthest: float) -> np.ndarray:
@@ -69,15 +79,17 @@ def within(depth: np.ndarray, nearest: float, furthest: float) -> np.ndarray:
     """
     depth = check_depth(depth)
     if not 0 <= nearest < furthest:
-        raise InputError("the nearest depth is below the furthest, received "
-                         f"{nearest:g} and {furthest:g}")  # fmt: skip
+        raise InputError(
+            "the nearest depth is below the furthest, received "
+            f"{nearest:g} and {furthest:g}"
+        )
     return np.where((depth >= nearest) & (depth <= furthest), depth, np.float32(0))
 
 
 def fit_plane(
-    depth: np.ndarray, camera: Camera, seed: int = 0
+    depth: np.ndarray, camera: Camera, up: Sequence[float] | None = UP, seed: int = 0
 ) -> tuple[np.ndarray, float]:
-    """Finds the plane that most pixels lie on, such as the floor.
+    """Finds the plane that most pixels lie on, by default among the level ones.
 
     RANSAC (Fischler and Bolles, 1981): planes through three pixels each are tried, and
     least squares over the pixels on the best one give the result.
@@ -86,6 +98,9 @@ def fit_plane(
         depth: float `[h, w]` metres, 0 where missing; of an empty scene, or with a
             person where more of the plane is to be seen.
         camera: that took it.
+        up: float `[3]`, only planes whose normal is within 45 degrees of this or its
+            opposite count; that of a level camera by default, so that the floor is
+            found before a larger wall. None: any plane.
         seed: of the pixels that are tried.
 
     Returns:
@@ -99,24 +114,27 @@ def fit_plane(
     points = camera.points(depth)[depth > 0].astype(np.float64)
     rng = np.random.default_rng(seed)
     if len(points) < 100:
-        raise InputError("a plane needs 100 pixels with a depth, received "
-                         f"{len(points)}")  # fmt: skip
+        raise InputError(
+            f"a plane needs 100 pixels with a depth, received {len(points)}"
+        )
     voters = points[rng.choice(len(points), min(VOTERS, len(points)), replace=False)]
-    close = tolerance(voters[:, 2])
+    slant = 0 if up is None else np.linalg.norm(up) / np.sqrt(2)
     best, most = None, 0
     for _ in range(TRIALS):
         first, second, third = voters[rng.choice(len(voters), 3, replace=False)]
         normal = np.cross(second - first, third - first)
         length = np.linalg.norm(normal)
-        if length < 1e-6:
+        if length < 1e-6 or (up is not None and abs(normal @ up) < slant * length):
             continue
         normal /= length
-        on = np.abs((voters - first) @ normal) < close
+        on = np.abs((voters - first) @ normal) < _plane_tolerance(voters, normal)
         if on.sum() > most:
             best, most = on, on.sum()
     if most < LEAST_SHARE * len(voters):
-        raise InputError(f"a plane has {LEAST_SHARE:.0%} of the pixels or more, the "
-                         f"best here has {most / len(voters):.1%}")  # fmt: skip
+        raise InputError(
+            f"a plane has {LEAST_SHARE:.0%} of the pixels or more, the "
+            f"best here has {most / len(voters):.1%}"
+        )
     chosen = voters[best]
     centre = chosen.mean(0)
     # The direction in which the points spread least.
@@ -143,9 +161,11 @@ def above_plane(
     """
     depth = check_depth(depth)
     normal, distance = plane
-    height = camera.points(depth) @ normal + distance
+    points = camera.points(depth)
+    height = points @ normal + distance
     # What is behind a floor is an error of measurement, or its reflection.
-    return np.where(height > tolerance(depth), depth, np.float32(0)).astype(np.float32)
+    above = height > _plane_tolerance(points, normal)
+    return np.where(above, depth, np.float32(0))
 
 
 class FirstFrames:
@@ -162,14 +182,18 @@ class FirstFrames:
     def __init__(self, frames: Sequence[np.ndarray]):
         frames = [check_depth(frame) for frame in frames]
         if not frames or len({frame.shape for frame in frames}) > 1:
-            raise InputError("the background is one or more frames of one size, "
-                             f"received {[list(frame.shape) for frame in frames]}")
+            raise InputError(
+                "the background is one or more frames of one size, "
+                f"received {[list(frame.shape) for frame in frames]}"
+            )
         frames = np.stack(frames)
         seen = frames > 0
         count = seen.sum(0)
         if (count > 0).mean() < LEAST_SEEN:
-            raise InputError(f"a background has a depth in {LEAST_SEEN:.0%} of its "
-                             f"pixels or more, received {(count > 0).mean():.1%}")
+            raise InputError(
+                f"a background has a depth in {LEAST_SEEN:.0%} of its "
+                f"pixels or more, received {(count > 0).mean():.1%}"
+            )
         # Each pixel's nearest: noise must not let the background through.
         nearest = np.where(seen, frames, np.inf).min(0)
         self.depth = nearest.astype(np.float32)
@@ -190,7 +214,9 @@ class FirstFrames:
         """
         depth = check_depth(depth)
         if depth.shape != self.depth.shape:
-            raise InputError("depth has the background's size "
-                             f"{list(self.depth.shape)}, received {list(depth.shape)}")
+            raise InputError(
+                "depth has the background's size "
+                f"{list(self.depth.shape)}, received {list(depth.shape)}"
+            )
         nearer = depth < self.depth - tolerance(depth)
         return np.where(nearer, depth, np.float32(0))

@@ -11,8 +11,12 @@ import numpy as np
 
 from mlcvtf.segmentation.body_parts.parts import label_of
 from mlcvtf.segmentation.body_parts.poses import (
-    DIRECTIONS, LENGTHS, POINTS, SIDES, skeleton_points,
-)  # fmt: skip
+    DIRECTIONS,
+    LENGTHS,
+    POINTS,
+    SIDES,
+    skeleton_points,
+)
 
 # Radii as shares of stature: breadths and girths of adults as in the anthropometric
 # tables (NASA-STD-3000), rounded. The torso's are from front to back.
@@ -73,9 +77,15 @@ def mean_build() -> Build:
     """Returns a naked body of mean measures."""
     stature = 1.72
     return Build(
-        stature, {key: share * stature for key, share in LENGTHS.items()},
-        {key: share * stature for key, share in RADII.items()}, {}, 0.0, 0.0, 0.0, 0.0,
-    )  # fmt: skip
+        stature,
+        {key: share * stature for key, share in LENGTHS.items()},
+        {key: share * stature for key, share in RADII.items()},
+        {},
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+    )
 
 
 def random_build(rng: np.random.Generator) -> Build:
@@ -109,12 +119,15 @@ def random_build(rng: np.random.Generator) -> Build:
         for key, share in zip(LEGS, (0.5, 0.7, 0.9, 1.2), strict=True):
             cloth[key] = float(wide * share)
     return Build(
-        stature, lengths, radii, cloth,
+        stature,
+        lengths,
+        radii,
+        cloth,
         belly=float(max(0, rng.normal(0, 0.025)) + 0.1 * max(0, stout - 1.05)),
         bust=float(rng.uniform(0.01, 0.03)) if rng.random() < 0.5 else 0.0,
         skirt=skirt,
         hair=float(rng.uniform(0.08, 0.25)) if rng.random() < 0.25 else 0.0,
-    )  # fmt: skip
+    )
 
 
 def points_and_solids(pose: np.ndarray, build: Build) -> tuple[np.ndarray, Solids]:
@@ -131,8 +144,11 @@ def points_and_solids(pose: np.ndarray, build: Build) -> tuple[np.ndarray, Solid
     """
     pose = np.asarray(pose, np.float64)
     points = skeleton_points(pose[None], build.lengths)[0]
-    workshop = _Workshop(dict(zip(POINTS, points, strict=True)),
-                         dict(zip(DIRECTIONS, pose, strict=True)), build)  # fmt: skip
+    workshop = _Workshop(
+        dict(zip(POINTS, points, strict=True)),
+        dict(zip(DIRECTIONS, pose, strict=True)),
+        build,
+    )
     workshop.head()
     workshop.torso()
     for side, sign in zip(SIDES, (1, -1), strict=True):
@@ -149,16 +165,19 @@ class _Workshop:
     def __init__(self, at, way, build):
         self.at, self.way, self.build = at, way, build
         self.rows = []
-        self.radius = {key: value + build.cloth.get(key, 0)
-                       for key, value in build.radii.items()}  # fmt: skip
+        self.radius = {
+            key: value + build.cloth.get(key, 0) for key, value in build.radii.items()
+        }
         self.left = _unit(way["hips_across"] + way["shoulders_across"])
-        self.torso_parts = self.quarters("torso", at["waist"], self.left,
-                                         at["chest"] - at["pelvis"])  # fmt: skip
+        self.torso_parts = self.quarters(
+            "torso", at["waist"], self.left, at["chest"] - at["pelvis"]
+        )
 
     def quarters(self, name, centre, left, up, heights=("upper", "lower")):
         """Labels by the side and height of a point relative to a centre."""
-        labels = [label_of(f"{name}_{height}_{side}") for height in heights
-                  for side in SIDES]  # fmt: skip
+        labels = [
+            label_of(f"{name}_{height}_{side}") for height in heights for side in SIDES
+        ]
         return [*labels, -1, -1, *centre, *left, *_unit(up)]
 
     def bands(self, *parts, cuts=(2.0, 2.0)):
@@ -171,8 +190,9 @@ class _Workshop:
         """Adds a tapered capsule, stretched to its side, through it and along it."""
         along = end - start
         height = np.sqrt(along @ along)
-        self.solid(start, along / height, left, scale, (height / scale[2], *radii),
-                   surface)  # fmt: skip
+        self.solid(
+            start, along / height, left, scale, (height / scale[2], *radii), surface
+        )
 
     def ellipsoid(self, centre, up, left, semi_axes, surface):
         """Adds an ellipsoid; its semi-axes point to the left, through it and up."""
@@ -185,14 +205,18 @@ class _Workshop:
         if abs(left @ along) > 0.99:
             left = _cross(along, self.left + (0.3, 0.5, 0.7))
         left = _unit(left - (left @ along) * along)
-        axes = (*(left * scale[0]), *(_cross(along, left) * scale[1]),
-                *(along * scale[2]))  # fmt: skip
+        axes = (
+            *(left * scale[0]),
+            *(_cross(along, left) * scale[1]),
+            *(along * scale[2]),
+        )
         self.rows.append((*start, *axes, *shape, *surface))
 
     def solids(self):
         rows = np.array(self.rows, np.float64)
-        return Solids(rows[:, :3], rows[:, 3:12].reshape(-1, 3, 3), rows[:, 12:15],
-                      rows[:, 15:])  # fmt: skip
+        return Solids(
+            rows[:, :3], rows[:, 3:12].reshape(-1, 3, 3), rows[:, 12:15], rows[:, 15:]
+        )
 
     def head(self):
         at, way, size = self.at, self.way, self.build.stature
@@ -200,20 +224,26 @@ class _Workshop:
         left = _unit(way["head_across"] - (way["head_across"] @ up) * up)
         front = _cross(left, up)
         parts = self.quarters("head", at["head"], left, up)
-        self.ellipsoid(at["head"], up, left, np.multiply((0.044, 0.056, 0.066), size),
-                       parts)  # fmt: skip
+        self.ellipsoid(
+            at["head"], up, left, np.multiply((0.044, 0.056, 0.066), size), parts
+        )
         jaw = at["head"] + size * (0.012 * front - 0.03 * up)
         self.ellipsoid(jaw, up, left, np.multiply((0.034, 0.04, 0.036), size), parts)
         nose = at["head"] + size * (0.054 * front - 0.012 * up)
         self.ellipsoid(nose, up, left, np.multiply((0.009, 0.011, 0.015), size), parts)
         neck = self.radius["neck"]
-        self.capsule(at["chest"] + 0.6 * neck * way["neck"], at["skull"],
-                     (1.1 * neck, neck), self.bands("neck"))  # fmt: skip
+        self.capsule(
+            at["chest"] + 0.6 * neck * way["neck"],
+            at["skull"],
+            (1.1 * neck, neck),
+            self.bands("neck"),
+        )
         if self.build.hair:
             back = at["head"] - size * 0.02 * front
             end = back - self.build.hair * up - 0.02 * front
-            self.capsule(back, end, (0.045 * size, 0.035 * size), parts, left,
-                         (1.1, 1.0, 1.0))  # fmt: skip
+            self.capsule(
+                back, end, (0.045 * size, 0.035 * size), parts, left, (1.1, 1.0, 1.0)
+            )
 
     def torso(self):
         at, radius, parts = self.at, self.radius, self.torso_parts
@@ -223,8 +253,14 @@ class _Workshop:
         across, hips = self.way["shoulders_across"], self.way["hips_across"]
         front = _unit(_cross(self.left, up))
         scale = (BROAD, 1.0, 1.0)
-        self.capsule(at["waist"], at["chest"] - 0.7 * chest * up, (waist, chest), parts,
-                     across, scale)  # fmt: skip
+        self.capsule(
+            at["waist"],
+            at["chest"] - 0.7 * chest * up,
+            (waist, chest),
+            parts,
+            across,
+            scale,
+        )
         self.capsule(at["pelvis"], at["waist"], (pelvis, waist), parts, hips, scale)
         if self.build.belly:
             middle = 0.4 * at["pelvis"] + 0.6 * at["waist"] + self.build.belly * front
@@ -232,83 +268,118 @@ class _Workshop:
         for sign in (1, -1):
             seat = at["pelvis"] - 0.45 * pelvis * front - 0.3 * pelvis * low
             seat = seat + sign * 0.6 * pelvis * hips
-            self.ellipsoid(seat, low, hips, np.multiply((0.75, 0.8, 0.8), pelvis),
-                           parts)  # fmt: skip
+            self.ellipsoid(
+                seat, low, hips, np.multiply((0.75, 0.8, 0.8), pelvis), parts
+            )
             if self.build.bust:
                 breast = at["chest"] - 1.1 * chest * up + sign * 0.55 * chest * across
                 breast = breast + (0.55 * chest + self.build.bust) * front
-                self.ellipsoid(breast, up, across,
-                               np.multiply((0.6, 0.5, 0.55), chest), parts)  # fmt: skip
+                self.ellipsoid(
+                    breast, up, across, np.multiply((0.6, 0.5, 0.55), chest), parts
+                )
 
     def arm(self, side, sign):
         at, radius, way = self.at, self.radius, self.way
-        shoulder, elbow, wrist = (at[f"{key}_{side}"]
-                                  for key in ("shoulder", "elbow", "wrist"))  # fmt: skip
+        shoulder, elbow, wrist = (
+            at[f"{key}_{side}"] for key in ("shoulder", "elbow", "wrist")
+        )
         named = {key: f"{key}_{side}" for key in ("shoulder", "elbow", "wrist", "hand")}
         # From the neck down to the shoulder, as the trapezius muscle does.
         root = at["chest"] + 0.5 * radius["shoulder"] * way["neck"]
-        self.capsule(root, shoulder, (radius["shoulder"], 0.9 * radius["shoulder"]),
-                     self.bands(f"torso_upper_{side}", named["shoulder"],
-                                cuts=(0.5, 2.0)))  # fmt: skip
         self.capsule(
-            shoulder, elbow, (1.08 * radius["upper_arm"], radius["elbow"]),
-            self.bands(named["shoulder"], f"arm_upper_{side}", named["elbow"],
-                       cuts=(0.25, 0.82)),
-        )  # fmt: skip
+            root,
+            shoulder,
+            (radius["shoulder"], 0.9 * radius["shoulder"]),
+            self.bands(f"torso_upper_{side}", named["shoulder"], cuts=(0.5, 2.0)),
+        )
         self.capsule(
-            elbow, wrist, (radius["elbow"], radius["wrist"]),
-            self.bands(named["elbow"], f"arm_lower_{side}", named["wrist"],
-                       cuts=(0.2, 0.82)),
-        )  # fmt: skip
+            shoulder,
+            elbow,
+            (1.08 * radius["upper_arm"], radius["elbow"]),
+            self.bands(
+                named["shoulder"],
+                f"arm_upper_{side}",
+                named["elbow"],
+                cuts=(0.25, 0.82),
+            ),
+        )
+        self.capsule(
+            elbow,
+            wrist,
+            (radius["elbow"], radius["wrist"]),
+            self.bands(
+                named["elbow"], f"arm_lower_{side}", named["wrist"], cuts=(0.2, 0.82)
+            ),
+        )
         # Palms face the body: a hand is broad along the way the arm swings.
         hand = radius["hand"]
         edge = _cross(way[f"hand_{side}"], sign * self.left)
         edge = edge if edge @ edge > 0.05 else _cross(self.left, way["spine_upper"])
         self.capsule(
-            wrist, at[f"fingers_{side}"] - 0.6 * hand * way[f"hand_{side}"],
-            (hand, 0.8 * hand), self.bands(named["wrist"], named["hand"],
-                                           cuts=(0.05, 2.0)),
-            edge, (1.0, FLAT, 1.0),
-        )  # fmt: skip
+            wrist,
+            at[f"fingers_{side}"] - 0.6 * hand * way[f"hand_{side}"],
+            (hand, 0.8 * hand),
+            self.bands(named["wrist"], named["hand"], cuts=(0.05, 2.0)),
+            edge,
+            (1.0, FLAT, 1.0),
+        )
 
     def leg(self, side):
         at, radius, way = self.at, self.radius, self.way
         hip, knee, ankle = (at[f"{key}_{side}"] for key in ("hip", "knee", "ankle"))
-        knee_part, ankle_part, foot_part = (f"{key}_{side}"
-                                            for key in ("knee", "ankle", "foot"))  # fmt: skip
-        self.capsule(hip, knee, (radius["thigh"], radius["knee"]),
-                     self.bands(f"torso_lower_{side}", f"leg_upper_{side}", knee_part,
-                                cuts=(0.04, 0.82)))  # fmt: skip
-        lower = self.bands(knee_part, f"leg_lower_{side}", ankle_part,
-                           cuts=(0.18, 0.84))  # fmt: skip
+        knee_part, ankle_part, foot_part = (
+            f"{key}_{side}" for key in ("knee", "ankle", "foot")
+        )
+        self.capsule(
+            hip,
+            knee,
+            (radius["thigh"], radius["knee"]),
+            self.bands(
+                f"torso_lower_{side}", f"leg_upper_{side}", knee_part, cuts=(0.04, 0.82)
+            ),
+        )
+        lower = self.bands(
+            knee_part, f"leg_lower_{side}", ankle_part, cuts=(0.18, 0.84)
+        )
         self.capsule(knee, ankle, (0.95 * radius["knee"], radius["ankle"]), lower)
         shank, foot = way[f"shank_{side}"], way[f"foot_{side}"]
         behind = shank * (shank @ foot) - foot
         calf = knee + 0.3 * (ankle - knee) + 0.35 * radius["calf"] * behind
-        self.ellipsoid(calf, shank, way["hips_across"],
-                       np.multiply((0.95, 0.9, 2.6), radius["calf"]),
-                       self.bands(f"leg_lower_{side}"))  # fmt: skip
+        self.ellipsoid(
+            calf,
+            shank,
+            way["hips_across"],
+            np.multiply((0.95, 0.9, 2.6), radius["calf"]),
+            self.bands(f"leg_lower_{side}"),
+        )
         # The sole is below the ankle, at right angles to the foot.
         thick = radius["foot"]
         down = (shank - (shank @ foot) * foot) * 0.9 * thick
         heel = ankle - 0.8 * thick * foot + down
         toes = at[f"toes_{side}"] - thick * foot + 1.2 * down
         self.capsule(
-            heel, toes, (1.15 * thick, 0.85 * thick),
+            heel,
+            toes,
+            (1.15 * thick, 0.85 * thick),
             self.bands(ankle_part, foot_part, cuts=(0.3, 2.0)),
-            way["hips_across"], (1.25, 1.0, 1.0),
-        )  # fmt: skip
+            way["hips_across"],
+            (1.25, 1.0, 1.0),
+        )
 
     def skirt(self):
         at, pelvis = self.at, self.radius["pelvis"]
         fall = _unit(self.way["thigh_left"] + self.way["thigh_right"] + (0, -0.2, 0))
-        labels = self.quarters("leg", at["pelvis"], self.way["hips_across"], -fall,
-                               ("upper", "upper"))  # fmt: skip
+        labels = self.quarters(
+            "leg", at["pelvis"], self.way["hips_across"], -fall, ("upper", "upper")
+        )
         self.capsule(
-            at["pelvis"] + 0.05 * fall, at["pelvis"] + self.build.skirt * fall,
-            (1.05 * pelvis, (1.1 + 0.9 * self.build.skirt) * pelvis), labels,
-            self.way["hips_across"], (BROAD, 1.0, 0.35),
-        )  # fmt: skip
+            at["pelvis"] + 0.05 * fall,
+            at["pelvis"] + self.build.skirt * fall,
+            (1.05 * pelvis, (1.1 + 0.9 * self.build.skirt) * pelvis),
+            labels,
+            self.way["hips_across"],
+            (BROAD, 1.0, 0.35),
+        )
 
 
 def _unit(vector):
@@ -317,5 +388,10 @@ def _unit(vector):
 
 def _cross(a, b):
     # np.cross takes ten times as long for two vectors.
-    return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2],
-                     a[0] * b[1] - a[1] * b[0]])  # fmt: skip
+    return np.array(
+        [
+            a[1] * b[2] - a[2] * b[1],
+            a[2] * b[0] - a[0] * b[2],
+            a[0] * b[1] - a[1] * b[0],
+        ]
+    )

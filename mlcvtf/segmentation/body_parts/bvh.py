@@ -11,8 +11,13 @@ import numpy as np
 
 from mlcvtf.errors import InputError
 from mlcvtf.segmentation.body_parts.mocap import (
-    MAX_BONES, MAX_FRAMES, Motion, check_size, numbers, rotation,
-)  # fmt: skip
+    MAX_BONES,
+    MAX_FRAMES,
+    Motion,
+    check_size,
+    numbers,
+    rotation,
+)
 from mlcvtf.video.paths import printable
 
 # BVH names no unit; centimetres are what Bandai's and most files have.
@@ -88,8 +93,10 @@ class _Hierarchy:
             word = self._next()
             if word == "JOINT":
                 if len(stack) >= MAX_DEPTH or len(self.names) >= MAX_BONES:
-                    raise InputError(f"a skeleton has at most {MAX_BONES} joints, "
-                                     f"{MAX_DEPTH} deep, {name} has more")  # fmt: skip
+                    raise InputError(
+                        f"a skeleton has at most {MAX_BONES} joints, "
+                        f"{MAX_DEPTH} deep, {name} has more"
+                    )
                 stack.append(self._joint(stack[-1]))
             elif word == "End":
                 self._expect("Site")
@@ -110,7 +117,7 @@ class _Hierarchy:
         self.parents.append(parent)
         self.offsets.append(self._offset())
         channels = []
-        if self.words[self.position:self.position + 1] == ["CHANNELS"]:
+        if self.words[self.position : self.position + 1] == ["CHANNELS"]:
             self.position += 1
             count = self._next()
             if count not in ("0", "1", "2", "3", "6"):
@@ -141,24 +148,31 @@ class _Hierarchy:
             self._refuse(word, found)
 
     def _refuse(self, rule, found):
-        raise InputError(f"expected {rule} in the BVH file {self.name}, received "
-                         f"{printable(found[:60])}")  # fmt: skip
+        raise InputError(
+            f"expected {rule} in the BVH file {self.name}, received "
+            f"{printable(found[:60])}"
+        )
 
 
 def _values(text, channels, name):
     """Returns float `[frames, channels]`."""
     words = text.split(maxsplit=5)
     if len(words) < 5 or words[0] != "Frames:" or words[2:4] != ["Frame", "Time:"]:
-        raise InputError("MOTION is followed by Frames: and Frame Time:, in "
-                         f"{name} it is not")  # fmt: skip
+        raise InputError(
+            f"MOTION is followed by Frames: and Frame Time:, in {name} it is not"
+        )
     if not words[1].isdecimal() or len(words[1]) > len(str(MAX_FRAMES)):
-        raise InputError(f"a recording has up to {MAX_FRAMES} frames, {name} says "
-                         f"{printable(words[1][:60])}")  # fmt: skip
+        raise InputError(
+            f"a recording has up to {MAX_FRAMES} frames, {name} says "
+            f"{printable(words[1][:60])}"
+        )
     frames = int(words[1])
     if not channels:
         raise InputError(f"a skeleton has channels, that of {name} has none")
     values = words[5].split() if len(words) > 5 else []
     if len(values) != frames * channels:
-        raise InputError(f"{frames} frames of {channels} channels are "
-                         f"{frames * channels} numbers, {name} has {len(values)}")
+        raise InputError(
+            f"{frames} frames of {channels} channels are "
+            f"{frames * channels} numbers, {name} has {len(values)}"
+        )
     return numbers(values, name).reshape(frames, channels)

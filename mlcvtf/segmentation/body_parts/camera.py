@@ -83,10 +83,18 @@ class Sensor(NamedTuple):
     def settings(self, camera: Camera) -> np.ndarray:
         """Returns the settings of `render_kernels.sense`."""
         shift = self.baseline * camera.focal
-        return np.array([
-            self.disparity_noise, self.place_noise, self.lost_at_edges, self.lost,
-            self.edge, shift, self.infinity, self.steps * shift * 640 / camera.width,
-        ])  # fmt: skip
+        return np.array(
+            [
+                self.disparity_noise,
+                self.place_noise,
+                self.lost_at_edges,
+                self.lost,
+                self.edge,
+                shift,
+                self.infinity,
+                self.steps * shift * 640 / camera.width,
+            ]
+        )
 
 
 class Placement(NamedTuple):
@@ -135,8 +143,9 @@ def random_placement(
     # The pelvis is at this distance on the floor, and -lowest over it.
     drop = over + lowest
     cosine, sine = np.cos(pitch), np.sin(pitch)
-    shift = np.array([0, drop * cosine - distance * sine,
-                      distance * cosine + drop * sine])  # fmt: skip
+    shift = np.array(
+        [0, drop * cosine - distance * sine, distance * cosine + drop * sine]
+    )
     seen = to_camera(points, Placement(yaw, pitch, shift, over))
     room = (camera.width / 2 - MARGIN) / camera.focal * seen[:, 2]
     left, right = (-room - seen[:, 0]).max(), (room - seen[:, 0]).min()

@@ -67,6 +67,11 @@ def draw_skeleton(
             cv2.line(image, places[first], places[second], BONE, 1, cv2.LINE_AA)
     for joint, place, there in zip(JOINTS, places, seen, strict=True):
         if there:
-            colour = (LEFT if joint.endswith("left") else
-                      RIGHT if joint.endswith("right") else MIDDLE)  # fmt: skip
+            colour = (
+                LEFT
+                if joint.endswith("left")
+                else RIGHT
+                if joint.endswith("right")
+                else MIDDLE
+            )
             cv2.circle(image, place, 2, colour, -1, cv2.LINE_AA)

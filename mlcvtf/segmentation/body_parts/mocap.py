@@ -62,9 +62,11 @@ def check_size(frames: int, bones: int, name: str) -> None:
     if not 1 <= bones <= MAX_BONES:
         raise InputError(f"a skeleton has 1 to {MAX_BONES} bones, {name} has {bones}")
     if not 1 <= frames <= min(MAX_FRAMES, MAX_SIZE // bones):
-        raise InputError(f"a recording of {bones} bones has 1 to "
-                         f"{min(MAX_FRAMES, MAX_SIZE // bones)} frames, {name} has "
-                         f"{frames}")  # fmt: skip
+        raise InputError(
+            f"a recording of {bones} bones has 1 to "
+            f"{min(MAX_FRAMES, MAX_SIZE // bones)} frames, {name} has "
+            f"{frames}"
+        )
 
 
 def numbers(words: list[str], name: str) -> np.ndarray:
@@ -79,6 +81,8 @@ def numbers(words: list[str], name: str) -> np.ndarray:
         values = np.array([np.nan])
     # Not even a kilometre or a hundred thousand degrees: their products stay finite.
     if not (np.abs(values) < 1e5).all():
-        raise InputError(f"expected numbers below 100000 in {name}, received "
-                         f"{printable(' '.join(words)[:60])}")  # fmt: skip
+        raise InputError(
+            f"expected numbers below 100000 in {name}, received "
+            f"{printable(' '.join(words)[:60])}"
+        )
     return values

@@ -73,8 +73,9 @@ def mirrored(names: tuple[str, ...]) -> np.ndarray:
         int `[names]`; the position itself where there is one of the kind only.
     """
     swap = {"left": "right", "right": "left"}
-    other = ["_".join(swap.get(word, word) for word in name.split("_"))
-             for name in names]  # fmt: skip
+    other = [
+        "_".join(swap.get(word, word) for word in name.split("_")) for name in names
+    ]
     return np.array([names.index(name) for name in other])
 
 

@@ -9,7 +9,7 @@ import csv
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -76,8 +76,10 @@ def render_pictures(
     """
     for i, position in enumerate(picture_poses(poses, count, seed)):
         rng = np.random.default_rng((*np.atleast_1d(seed), i))
-        yield (int(position),
-               random_picture(poses.poses[position], rng, camera, sensor, room))
+        yield (
+            int(position),
+            random_picture(poses.poses[position], rng, camera, sensor, room),
+        )
 
 
 def write_pictures(
@@ -101,9 +103,16 @@ def write_pictures(
             data = cv2.imencode(".png", image, PNG)[1]
             (folder / f"{name}_{kind}.png").write_bytes(data.tobytes())
         yaw = math.degrees(picture.placement.yaw)
-        rows.append([name, poses.subjects[position], poses.clips[position],
-                     poses.frames[position], f"{yaw:.2f}",
-                     *(f"{value:.4f}" for value in picture.joints.ravel())])
+        rows.append(
+            [
+                name,
+                poses.subjects[position],
+                poses.clips[position],
+                poses.frames[position],
+                f"{yaw:.2f}",
+                *(f"{value:.4f}" for value in picture.joints.ravel()),
+            ]
+        )
     with (folder / TABLE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(INFORMATION + COORDINATES)
@@ -135,13 +144,17 @@ class PictureFolder:
         self.subjects = [row["subject"] for row in rows]
         self.clips = [row["clip"] for row in rows]
         try:
-            values = np.array([[row[key] for key in ("yaw", *COORDINATES)]
-                               for row in rows], np.float32)  # fmt: skip
+            values = np.array(
+                [[row[key] for key in ("yaw", *COORDINATES)] for row in rows],
+                np.float32,
+            )
         except (TypeError, ValueError):
             values = np.full((1, 1), np.nan)
         if not np.isfinite(values).all():
-            raise InputError("joints are numbers of metres, not all of "
-                             f"{printable(self.folder / TABLE)} are")  # fmt: skip
+            raise InputError(
+                "joints are numbers of metres, not all of "
+                f"{printable(self.folder / TABLE)} are"
+            )
         self.yaw = values[:, 0]
         self.joints = values[:, 1:].reshape(-1, len(JOINTS), 3)
 
@@ -163,11 +176,16 @@ class PictureFolder:
         """
         path = self.folder / f"{self.names[position]}_depth.png"
         depth = read_depth(path)
-        labels = _decode(self.folder / f"{self.names[position]}_parts.png", np.uint8,
-                         "labels are a grey PNG of 8 bits")  # fmt: skip
+        labels = _decode(
+            self.folder / f"{self.names[position]}_parts.png",
+            np.uint8,
+            "labels are a grey PNG of 8 bits",
+        )
         if labels.shape != depth.shape or labels.max(initial=0) > len(PARTS):
-            raise InputError(f"labels are 0 to {len(PARTS)}, one for each pixel of the "
-                             f"depth, not so for {printable(path)}")  # fmt: skip
+            raise InputError(
+                f"labels are 0 to {len(PARTS)}, one for each pixel of the "
+                f"depth, not so for {printable(path)}"
+            )
         return depth, labels
 
     def batches(
@@ -188,11 +206,13 @@ class PictureFolder:
         """
         positions = np.arange(len(self)) if positions is None else np.asarray(positions)
         for start in range(0, len(positions), size):
-            chosen = positions[start:start + size]  # fmt: skip
+            chosen = positions[start : start + size]
             depths, labels = zip(*(self.read(i) for i in chosen), strict=True)
             if len({depth.shape for depth in depths}) > 1:
-                raise InputError("pictures of a folder are of one size, those of "
-                                 f"{printable(self.folder)} are not")  # fmt: skip
+                raise InputError(
+                    "pictures of a folder are of one size, those of "
+                    f"{printable(self.folder)} are not"
+                )
             yield np.stack(depths), np.stack(labels), self.joints[chosen]
 
     def _rows(self):
@@ -202,20 +222,31 @@ class PictureFolder:
                 reader = csv.DictReader(file)
                 rows, header = list(reader), reader.fieldnames or []
         except OSError as error:
-            raise InputError(f"a folder of depth pictures has a {TABLE}, "
-                             f"{printable(path)}: {error.strerror}") from None
+            raise InputError(
+                f"a folder of depth pictures has a {TABLE}, "
+                f"{printable(path)}: {error.strerror}"
+            ) from None
         except (ValueError, csv.Error):
             rows, header = [], []
         missing = [key for key in (*INFORMATION, *COORDINATES) if key not in header]
         if missing or not rows:
-            raise InputError(f"{TABLE} has a row for each picture and the column "
-                             f"{missing[0] if missing else 'picture'}, "
-                             f"{printable(path)} has not")  # fmt: skip
+            raise InputError(
+                f"{TABLE} has a row for each picture and the column "
+                f"{missing[0] if missing else 'picture'}, "
+                f"{printable(path)} has not"
+            )
         for row in rows:
-            if not (row["picture"] or "").isalnum():
-                raise InputError("a picture's name is letters and digits, received "
-                                 f"{printable(row['picture'] or '')} in "
-                                 f"{printable(path)}")  # fmt: skip
+            if None in row or None in row.values():
+                raise InputError(
+                    f"a row has as many values as the header, one of "
+                    f"{printable(path)} has not"
+                )
+            if not row["picture"].isalnum():
+                raise InputError(
+                    "a picture's name is letters and digits, received "
+                    f"{printable(row['picture'])} in "
+                    f"{printable(path)}"
+                )
         return rows
 
 
@@ -241,10 +272,11 @@ def _decode(path, dtype, rule):
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES)
     except OSError as error:
-        raise InputError(f"a depth picture must be readable, {printable(path)}: "
-                         f"{error.strerror}") from None  # fmt: skip
+        raise InputError(
+            f"a depth picture must be readable, {printable(path)}: {error.strerror}"
+        ) from None
     # Width and height are at a fixed place of a PNG: no huge one is decoded.
-    pixels = math.prod(int.from_bytes(data[i:i + 4], "big") for i in (16, 20))
+    pixels = math.prod(int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
     image = None
     if data[:8] == b"\x89PNG\r\n\x1a\n" and 0 < pixels <= MAX_PIXELS:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)

@@ -7,7 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from mlcvtf.errors import InputError
-from mlcvtf.segmentation.body_parts.poses import DIRECTIONS, NEAR, retarget, spread_poses
+from mlcvtf.segmentation.body_parts.poses import (
+    DIRECTIONS,
+    NEAR,
+    retarget,
+    spread_poses,
+)
 from mlcvtf.segmentation.body_parts.recordings import recordings
 from mlcvtf.video.paths import printable
 
@@ -34,7 +39,8 @@ class PoseSet(NamedTuple):
 
 
 def read_poses(
-    sources: Sequence[str | os.PathLike], progress: Callable[[Iterable], Iterable] = iter
+    sources: Sequence[str | os.PathLike],
+    progress: Callable[[Iterable], Iterable] = iter,
 ) -> PoseSet:
     """Reads the poses of all recordings in some folders or ZIP archives.
 
@@ -49,12 +55,17 @@ def read_poses(
     for source in sources:
         for clip, motion in progress(recordings(source)):
             if clip in found:
-                raise InputError("a recording is read once, received "
-                                 f"{printable(clip)} twice")  # fmt: skip
+                raise InputError(
+                    f"a recording is read once, received {printable(clip)} twice"
+                )
             found[clip] = retarget(motion, printable(clip))
     if not found:
-        return PoseSet(np.zeros((0, len(DIRECTIONS), 3), np.float32), np.array([], str),
-                       np.array([], str), np.zeros(0, np.int64))  # fmt: skip
+        return PoseSet(
+            np.zeros((0, len(DIRECTIONS), 3), np.float32),
+            np.array([], str),
+            np.array([], str),
+            np.zeros(0, np.int64),
+        )
     lengths = [len(poses) for poses in found.values()]
     return PoseSet(
         np.concatenate(list(found.values())),

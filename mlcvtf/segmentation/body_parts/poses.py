@@ -23,8 +23,19 @@ DIRECTIONS = (
 )  # fmt: skip
 
 # Points of the skeleton that a body is built on: the 16 joints first, in their order.
-POINTS = (*JOINTS, "pelvis", "waist", "chest", "skull", "hip_left", "hip_right",
-          "fingers_left", "fingers_right", "toes_left", "toes_right")  # fmt: skip
+POINTS = (
+    *JOINTS,
+    "pelvis",
+    "waist",
+    "chest",
+    "skull",
+    "hip_left",
+    "hip_right",
+    "fingers_left",
+    "fingers_right",
+    "toes_left",
+    "toes_right",
+)
 
 # Lengths of segments as shares of stature, from Drillis and Contini's table as in
 # Winter, 2009, "Biomechanics and Motor Control of Human Movement", figure 4.1, where
@@ -107,8 +118,10 @@ def retarget(motion: Motion, name: str) -> np.ndarray:
             break
     else:
         least = min(missing, key=len)[0]
-        raise InputError("a skeleton has the bones of CMU's (lhumerus ...) or Bandai's "
-                         f"(UpperArm_L ...), {name} lacks {least}")  # fmt: skip
+        raise InputError(
+            "a skeleton has the bones of CMU's (lhumerus ...) or Bandai's "
+            f"(UpperArm_L ...), {name} lacks {least}"
+        )
     starts = {key: motion.starts[:, i] for i, key in enumerate(motion.names)}
     ends = {key: motion.ends[:, i] for i, key in enumerate(motion.names)}
     turns = {key: motion.rotations[:, i] for i, key in enumerate(motion.names)}
@@ -142,8 +155,10 @@ def retarget(motion: Motion, name: str) -> np.ndarray:
 
 def _facing(poses):
     """Turns poses about the vertical until hips and shoulders lie along x."""
-    across = (poses[:, DIRECTIONS.index("hips_across")]
-              + poses[:, DIRECTIONS.index("shoulders_across")])  # fmt: skip
+    across = (
+        poses[:, DIRECTIONS.index("hips_across")]
+        + poses[:, DIRECTIONS.index("shoulders_across")]
+    )
     # left is (cos a, -sin a) in x and z where the person was turned by a.
     return turn(poses, -np.arctan2(-across[:, 2], across[:, 0]))
 
@@ -223,8 +238,11 @@ def spread_poses(poses: np.ndarray, near: float = NEAR) -> np.ndarray:
 
     joints = skeleton_points(poses)[:, : len(JOINTS)].astype(np.float32)
     # The ends of limbs move most: first, they let a comparison stop early.
-    order = [JOINTS.index(f"{joint}_{side}") for joint in ("hand", "foot", "elbow")
-             for side in SIDES]  # fmt: skip
+    order = [
+        JOINTS.index(f"{joint}_{side}")
+        for joint in ("hand", "foot", "elbow")
+        for side in SIDES
+    ]
     order += [i for i in range(len(JOINTS)) if i not in order]
     joints = np.ascontiguousarray(joints[:, order])
     return render_kernels.furthest_neighbours(joints, np.float32(near))

@@ -12,7 +12,7 @@ from mlcvtf.segmentation.body_parts import asf, bvh
 from mlcvtf.segmentation.body_parts.mocap import Motion
 from mlcvtf.video.paths import printable
 
-MAX_BYTES = 200_000_000
+MAX_BYTES = 50_000_000
 
 
 def recordings(source: str | os.PathLike) -> Iterator[tuple[str, Motion]]:
@@ -36,8 +36,10 @@ def recordings(source: str | os.PathLike) -> Iterator[tuple[str, Motion]]:
     for name in files:
         if name.lower().endswith(".asf"):
             if folders.setdefault(os.path.dirname(name), name) != name:
-                raise InputError("a folder has one ASF skeleton, "
-                                 f"{printable(os.path.dirname(name))} has more")
+                raise InputError(
+                    "a folder has one ASF skeleton, "
+                    f"{printable(os.path.dirname(name))} has more"
+                )
     skeletons = {}
     found = False
     for name in sorted(files):
@@ -49,17 +51,24 @@ def recordings(source: str | os.PathLike) -> Iterator[tuple[str, Motion]]:
             found = True
             skeleton = folders.get(os.path.dirname(name))
             if skeleton is None:
-                raise InputError("an AMC file has its ASF skeleton beside it, "
-                                 f"{printable(name)} has none")
+                raise InputError(
+                    "an AMC file has its ASF skeleton beside it, "
+                    f"{printable(name)} has none"
+                )
             if skeleton not in skeletons:
-                skeletons[skeleton] = asf.read_asf(files[skeleton](),
-                                                   printable(skeleton))  # fmt: skip
+                skeletons[skeleton] = asf.read_asf(
+                    files[skeleton](), printable(skeleton)
+                )
             subject = os.path.splitext(os.path.basename(skeleton))[0]
-            yield (f"{subject}/{stem}",
-                   asf.read_amc(files[name](), skeletons[skeleton], printable(name)))
+            yield (
+                f"{subject}/{stem}",
+                asf.read_amc(files[name](), skeletons[skeleton], printable(name)),
+            )
     if not found:
-        raise InputError("motion capture is BVH, or AMC with ASF, in a folder or ZIP "
-                         f"archive, {printable(source)} has none")  # fmt: skip
+        raise InputError(
+            "motion capture is BVH, or AMC with ASF, in a folder or ZIP "
+            f"archive, {printable(source)} has none"
+        )
 
 
 def _list(source):
@@ -77,8 +86,10 @@ def _list(source):
         archive = zipfile.ZipFile(source)
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError("motion capture is in a folder or a ZIP archive, "
-                         f"{printable(source)} is neither: {reason}") from None
+        raise InputError(
+            "motion capture is in a folder or a ZIP archive, "
+            f"{printable(source)} is neither: {reason}"
+        ) from None
     for member in archive.namelist():
         if member.lower().endswith((".asf", ".amc", ".bvh")):
             name = f"{source}/{member}"
@@ -92,14 +103,24 @@ def _reader(opener, name, *arguments):
             with opener(*arguments) as file:
                 # What is unpacked, not what the archive's directory says, counts.
                 data = file.read(MAX_BYTES + 1)
-        except (OSError, RuntimeError, NotImplementedError, EOFError, ValueError,
-                zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+        except (
+            OSError,
+            RuntimeError,
+            NotImplementedError,
+            EOFError,
+            ValueError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-            raise InputError(f"motion capture must be readable, {printable(name)}: "
-                             f"{reason}") from None  # fmt: skip
+            raise InputError(
+                f"motion capture must be readable, {printable(name)}: {reason}"
+            ) from None
         if len(data) > MAX_BYTES:
-            raise InputError(f"motion capture has at most {MAX_BYTES} bytes, "
-                             f"{printable(name)} has more")  # fmt: skip
+            raise InputError(
+                f"motion capture has at most {MAX_BYTES} bytes, "
+                f"{printable(name)} has more"
+            )
         return io.TextIOWrapper(io.BytesIO(data), "utf-8", "replace").read()
 
     return read

@@ -214,8 +214,9 @@ def sense(depth, labels, noise, chance, settings, sensed, sensed_labels):
                     edge |= not abs(depth[j, i] - z) < settings[4]
             if chance[v, u] < (settings[2] if edge else settings[3]):
                 continue
-            disparity = round(settings[6] - settings[7] / z + settings[0]
-                              * noise[0, v, u])  # fmt: skip
+            disparity = round(
+                settings[6] - settings[7] / z + settings[0] * noise[0, v, u]
+            )
             if 0 <= disparity < settings[6] - 1:
                 sensed[v, u] = settings[7] / (settings[6] - disparity)
                 sensed_labels[v, u] = labels[y, x]

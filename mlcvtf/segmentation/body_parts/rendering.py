@@ -10,11 +10,19 @@ from typing import NamedTuple
 import numpy as np
 
 from mlcvtf.segmentation.body_parts.body import (
-    Build, Solids, points_and_solids, random_build,
-)  # fmt: skip
+    Build,
+    Solids,
+    points_and_solids,
+    random_build,
+)
 from mlcvtf.segmentation.body_parts.camera import (
-    Camera, Placement, Sensor, axes_to_camera, random_placement, to_camera,
-)  # fmt: skip
+    Camera,
+    Placement,
+    Sensor,
+    axes_to_camera,
+    random_placement,
+    to_camera,
+)
 from mlcvtf.segmentation.body_parts.parts import JOINTS
 
 # Nothing is measured nearer than this, nor drawn.
@@ -121,9 +129,14 @@ def _cast(starts, axes, shapes, surfaces, camera, depth, labels):
     maps = axes / (axes**2).sum(-1, keepdims=True)
     origins = -np.einsum("nij,nj->ni", maps, starts)
     render_kernels.cast(
-        np.hstack([maps.reshape(-1, 9), origins, shapes]), surfaces, boxes,
-        camera.focal, np.array(camera.centre), depth, labels,
-    )  # fmt: skip
+        np.hstack([maps.reshape(-1, 9), origins, shapes]),
+        surfaces,
+        boxes,
+        camera.focal,
+        np.array(camera.centre),
+        depth,
+        labels,
+    )
 
 
 def measure(
@@ -153,15 +166,21 @@ def measure(
     if len(rows):
         # Noise is drawn where something is, not for an empty picture around it; edges
         # fray by few pixels.
-        part = np.s_[max(rows[0] - 3, 0):rows[-1] + 4,
-                     max(columns[0] - 3, 0):columns[-1] + 4]  # fmt: skip
+        part = np.s_[
+            max(rows[0] - 3, 0) : rows[-1] + 4, max(columns[0] - 3, 0) : columns[-1] + 4
+        ]
         shape = depth[part].shape
         noise = rng.standard_normal((3, *shape), np.float32)
         chance = rng.random(shape, np.float32)
         render_kernels.sense(
-            depth[part], labels[part], noise, chance, sensor.settings(camera),
-            sensed[part], sensed_labels[part],
-        )  # fmt: skip
+            depth[part],
+            labels[part],
+            noise,
+            chance,
+            sensor.settings(camera),
+            sensed[part],
+            sensed_labels[part],
+        )
     return sensed, sensed_labels
 
 
@@ -194,8 +213,8 @@ def _boxes(starts, axes, shapes, camera):
     size = np.array([camera.width, camera.height])
     low = np.minimum(*low) * camera.focal + camera.centre
     high = np.maximum(*high) * camera.focal + camera.centre
-    return np.hstack([np.clip(np.ceil(low), 0, size),
-                      np.clip(np.floor(high) + 1, 0, size)]).astype(np.int64)  # fmt: skip
+    corners = np.ceil(low), np.floor(high) + 1
+    return np.hstack([np.clip(corner, 0, size) for corner in corners]).astype(np.int64)
 
 
 def _furnish(depth, labels, points, placement, camera, rng):
@@ -227,7 +246,7 @@ def _furnish(depth, labels, points, placement, camera, rng):
 
 
 def _unit_turn(axes, yaw):
-    """Returns the rotation about the body's vertical by `yaw`, in the camera's space."""
+    """Returns the rotation about the body's vertical, in the camera's space."""
     cosine, sine = np.cos(yaw), np.sin(yaw)
     turn = np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]])
     return axes @ turn @ axes.T
