@@ -44,6 +44,17 @@ flags.DEFINE_float(
     flag_values=FLAGS,
 )
 flags.DEFINE_bool(
+    "mirror", True, "Trains with the mirror images of poses, too.", flag_values=FLAGS
+)
+flags.DEFINE_integer(
+    "recombined",
+    0,
+    "Poses to train with that have trunk, arms and legs of three others.",
+    0,
+    100_000,
+    flag_values=FLAGS,
+)
+flags.DEFINE_bool(
     "room", False, "Draws floor, wall and things, with label 0.", flag_values=FLAGS
 )
 flags.DEFINE_integer("seed", 0, "Of everything random.", 0, flag_values=FLAGS)
@@ -76,7 +87,9 @@ def main(argv: list[str]) -> int:
     progress = functools.partial(tqdm.tqdm, unit="recording", leave=False, disable=None)
     poses = pose_sets.read_poses(argv, progress)
     print(f"{len(set(poses.clips))} recordings, {len(poses.poses)} frames", flush=True)
-    tested = FLAGS.test_subjects if FLAGS.test else []
+    # Whoever is held out is so without test pictures, too; then it may be no one.
+    known = set(poses.subjects)
+    tested = [one for one in FLAGS.test_subjects if FLAGS.test or one in known]
     parts = {}
     for name, count, part in zip(
         ("train", "test"),
@@ -91,6 +104,9 @@ def main(argv: list[str]) -> int:
                 f"someone is needed to {name} with, --test_subjects is "
                 f"{','.join(FLAGS.test_subjects)}"
             )
+        if name == "train":
+            part = pose_sets.with_mirrored(part) if FLAGS.mirror else part
+            part = pose_sets.with_recombined(part, FLAGS.recombined, FLAGS.seed)
         spread = pose_sets.without_duplicates(part, FLAGS.near)
         subjects = ", ".join(sorted(set(part.subjects)))
         print(

@@ -35,7 +35,7 @@ def test_two_parts_and_a_sheet(people, tmp_path):
     assert (result.returncode, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
     assert lines[0] == "2 recordings, 20 frames"
-    assert lines[1] == "train: 10 of 10 poses kept, subjects 01"
+    assert lines[1] == "train: 20 of 20 poses kept, subjects 01"
     assert lines[2] == "test: 10 of 10 poses kept, subjects 02"
     assert lines[3].startswith("train: 4 pictures, ")
     assert sorted(path.name for path in output.iterdir()) == [
@@ -61,9 +61,16 @@ def test_the_same_seed_gives_the_same_files(people, tmp_path):
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         folder = tmp_path / name
         result = body_render(
-            people, f"--output={folder}", "--train=2", "--test=0", f"--seed={seed}"
+            people,
+            f"--output={folder}",
+            "--train=2",
+            "--test=0",
+            f"--seed={seed}",
+            "--nomirror",
+            "--recombined=30",
         )
         assert result.returncode == 0, result.stderr
+        assert " of 40 poses kept" in result.stdout
         names.append(
             {path.name: path.read_bytes() for path in (folder / "train").iterdir()}
         )

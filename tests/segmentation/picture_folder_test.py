@@ -35,6 +35,8 @@ def test_what_is_written_is_read(tmp_path):
         np.testing.assert_array_equal(labels, picture.labels)
         np.testing.assert_allclose(read.joints[i], picture.joints, atol=0.00006)
         assert read.yaw[i] == pytest.approx(np.degrees(picture.placement.yaw), abs=0.01)
+    expected = [poses.frames[position] for position, _ in pictures]
+    np.testing.assert_array_equal(read.frames, expected)
     assert read.joints.shape == (7, 16, 3) and read.joints.dtype == np.float32
     np.testing.assert_array_equal(depth == 0, labels == 0)
 
@@ -116,8 +118,8 @@ def test_pictures_of_two_sizes_are_refused(tmp_path):
     ("000000,", "../x,", "letters and digits"),
     ("000001,01,", "000001,01,x,", "as many values"),
     ("000001,01,", "000001,", "as many values"),
-    (",0.", ",x.", "numbers of metres"),
-    (",0.", ",nan#0.", "numbers of metres"),
+    (",0.", ",x.", "joints are numbers"),
+    (",0.", ",nan#0.", "joints are numbers"),
 ])  # fmt: skip
 def test_a_damaged_table_is_refused(tmp_path, old, new, message):
     folder, _, _ = made(tmp_path, 2)

@@ -105,6 +105,36 @@ def test_points_have_the_lengths_of_the_body():
     assert still["head"][1] > still["neck"][1] > 0 > still["knee_left"][1]
 
 
+def test_a_mirrored_pose_is_the_mirror_image():
+    some = poses_of(waving(20))
+    other = poses.mirrored_poses(some)
+    swap = parts.mirrored(poses.POINTS)
+    expected = poses.skeleton_points(some)[:, swap] * (-1, 1, 1)
+    np.testing.assert_allclose(poses.skeleton_points(other), expected, atol=1e-6)
+    across = poses.DIRECTIONS.index("head_across")
+    np.testing.assert_allclose(other[:, across], some[:, across] * (1, -1, -1))
+    np.testing.assert_allclose(poses.mirrored_poses(other), some)
+
+
+def test_recombined_poses_keep_limbs_relative_to_the_trunk():
+    some = poses_of(waving(10))
+    np.testing.assert_allclose(
+        poses.recombined_poses(some, some, some), some, atol=1e-6
+    )
+    # The trunk of one who lies on the back: arms and legs come along.
+    lying = poses_of([{"root": [0, 0, 0, -90, 0, 0]}] * 10)
+    joined = poses.recombined_poses(lying, some, lying)
+    trunk = poses.DIRECTIONS.index("spine_upper")
+    np.testing.assert_allclose(joined[:, trunk], lying[:, trunk])
+    for name in ("hand_left", "upper_arm_right"):
+        # Up is back, ahead is up.
+        x, y, z = direction(some.swapaxes(0, 1), name).T
+        found = direction(joined.swapaxes(0, 1), name)
+        np.testing.assert_allclose(found, np.stack([x, z, -y], 1), atol=1e-6)
+    foot = direction(joined.swapaxes(0, 1), "foot_left")
+    np.testing.assert_allclose(foot, [[0, 1, 0]] * 10, atol=1e-6)
+
+
 def furthest_first(joints, near):
     """The rule as it reads, over a table of all distances."""
     distance = np.linalg.norm(joints[:, None] - joints[None], axis=-1).max(-1)
@@ -150,6 +180,12 @@ def test_sets_split_by_subject(tmp_path):
     train, test = pose_sets.split_by_subject(everyone, ["02"])
     assert set(train.subjects) == {"01"} and set(test.clips) == {"02/02_01"}
     assert test.frames.tolist() == list(range(8))
+    twice = pose_sets.with_mirrored(train)
+    assert len(twice.poses) == 16 and twice.clips[-1] == "01/01_01 mirrored"
+    assert set(twice.subjects) == {"01"}
+    more = pose_sets.with_recombined(train, 5)
+    assert len(more.poses) == 13 and more.clips[-1] == "01/01_01 recombined"
+    assert np.isfinite(more.poses).all() and more.poses.dtype == np.float32
     again = pose_sets.without_duplicates(train.at(np.repeat(np.arange(8), 3)))
     assert sorted(again.frames.tolist()) == list(range(8))
     nobody = pose_sets.split_by_subject(everyone, [])[1]

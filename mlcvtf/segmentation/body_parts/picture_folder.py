@@ -132,6 +132,7 @@ class PictureFolder:
         yaw: float32 `[n]` degrees in -180..180, 0 faces the camera.
         subjects: who was recorded, a list of n.
         clips: the recording, a list of n.
+        frames: int64 `[n]`, of the recording.
 
     Raises:
         InputError: there is no such folder, or its table is damaged.
@@ -145,18 +146,20 @@ class PictureFolder:
         self.clips = [row["clip"] for row in rows]
         try:
             values = np.array(
-                [[row[key] for key in ("yaw", *COORDINATES)] for row in rows],
-                np.float32,
+                [[row[key] for key in ("frame", "yaw", *COORDINATES)] for row in rows],
+                np.float64,
             )
         except (TypeError, ValueError):
             values = np.full((1, 1), np.nan)
-        if not np.isfinite(values).all():
+        if not (np.abs(values) < 1e9).all():
             raise InputError(
-                "joints are numbers of metres, not all of "
+                "frames and joints are numbers, not all of "
                 f"{printable(self.folder / TABLE)} are"
             )
-        self.yaw = values[:, 0]
-        self.joints = values[:, 1:].reshape(-1, len(JOINTS), 3)
+        self.frames = values[:, 0].astype(np.int64)
+        self.yaw = values[:, 1].astype(np.float32)
+        joints = values[:, 2:].reshape(-1, len(JOINTS), 3)
+        self.joints = joints.astype(np.float32)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -10,6 +10,8 @@ from mlcvtf.errors import InputError
 from mlcvtf.segmentation.body_parts.poses import (
     DIRECTIONS,
     NEAR,
+    mirrored_poses,
+    recombined_poses,
     retarget,
     spread_poses,
 )
@@ -94,6 +96,45 @@ def split_by_subject(poses: PoseSet, test: Sequence[str]) -> tuple[PoseSet, Pose
             raise InputError(f"the subjects are {known}, received {printable(subject)}")
     held_out = np.isin(poses.subjects, test)
     return poses.at(~held_out), poses.at(held_out)
+
+
+def with_mirrored(poses: PoseSet) -> PoseSet:
+    """Adds the mirror image of each pose; its clip is called so.
+
+    Args:
+        poses: any.
+    """
+    return _joined(
+        poses,
+        poses._replace(
+            poses=mirrored_poses(poses.poses), clips=_marked(poses, "mirrored")
+        ),
+    )
+
+
+def with_recombined(poses: PoseSet, count: int, seed: int = 0) -> PoseSet:
+    """Adds poses with the trunk, the arms and the legs of three others each.
+
+    Few subjects do few things at once: one who was never recorded walking and waving
+    can so be seen doing both.
+
+    Args:
+        poses: at least one; a new one is called by the clip of its trunk.
+        count: of new poses.
+        seed: of their choice.
+    """
+    chosen = np.random.default_rng(seed).integers(len(poses.poses), size=(3, count))
+    new = poses.at(chosen[0])
+    joined = recombined_poses(*(poses.poses[positions] for positions in chosen))
+    return _joined(poses, new._replace(poses=joined, clips=_marked(new, "recombined")))
+
+
+def _marked(poses, mark):
+    return np.array([f"{clip} {mark}" for clip in poses.clips], str)
+
+
+def _joined(first, second):
+    return PoseSet(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
 
 
 def without_duplicates(poses: PoseSet, near: float = NEAR) -> PoseSet:

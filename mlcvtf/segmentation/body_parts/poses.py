@@ -10,7 +10,7 @@ import numpy as np
 
 from mlcvtf.errors import InputError
 from mlcvtf.segmentation.body_parts.mocap import Motion
-from mlcvtf.segmentation.body_parts.parts import JOINTS
+from mlcvtf.segmentation.body_parts.parts import JOINTS, mirrored
 
 SIDES = ("left", "right")
 # Unit vectors of a pose. "across" points to the person's left.
@@ -176,6 +176,63 @@ def turn(vectors: np.ndarray, yaw: np.ndarray) -> np.ndarray:
     cosine, sine = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
     x, y, z = np.moveaxis(vectors, -1, 0)
     return np.stack([x * cosine + z * sine, y, z * cosine - x * sine], -1)
+
+
+def mirrored_poses(poses: np.ndarray) -> np.ndarray:
+    """Mirrors poses: what the left side did, the right does.
+
+    Args:
+        poses: float `[n, len(DIRECTIONS), 3]`.
+
+    Returns:
+        The same shape.
+    """
+    result = poses[:, mirrored(DIRECTIONS)] * np.array([-1, 1, 1], poses.dtype)
+    for name in DIRECTIONS:
+        if name.endswith("_across"):
+            # It points to the left, which the mirror makes the right.
+            result[:, DIRECTIONS.index(name)] *= -1
+    return result
+
+
+def recombined_poses(
+    trunks: np.ndarray, arms: np.ndarray, legs: np.ndarray
+) -> np.ndarray:
+    """Joins the trunks and heads of poses with the arms and legs of others.
+
+    Limbs keep their directions relative to the chest or the pelvis they hang on.
+
+    Args:
+        trunks: float `[n, len(DIRECTIONS), 3]`.
+        arms: the same shape.
+        legs: the same shape.
+
+    Returns:
+        The same shape.
+    """
+    result = trunks.copy()
+    for others, across, along, segments in (
+        (arms, "shoulders_across", "spine_upper", LIMBS[:3]),
+        (legs, "hips_across", "spine_lower", LIMBS[3:]),
+    ):
+        columns = [
+            DIRECTIONS.index(f"{segment}_{side}")
+            for segment in segments
+            for side in SIDES
+        ]
+        turn = np.swapaxes(_frames(trunks, across, along), 1, 2) @ _frames(
+            others, across, along
+        )
+        result[:, columns] = others[:, columns] @ np.swapaxes(turn, 1, 2)
+    return result
+
+
+def _frames(poses, across, along):
+    """Returns `[n, 3, 3]`, as rows the axes of a part of the trunk."""
+    left, up = (poses[:, DIRECTIONS.index(name)] for name in (across, along))
+    front = np.cross(left, up)
+    front /= np.linalg.norm(front, axis=-1, keepdims=True)
+    return np.stack([left, np.cross(front, left), front], axis=1)
 
 
 def skeleton_points(poses: np.ndarray, lengths: dict | None = None) -> np.ndarray:
