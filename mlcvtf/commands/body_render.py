@@ -54,6 +54,26 @@ flags.DEFINE_integer(
     100_000,
     flag_values=FLAGS,
 )
+flags.DEFINE_list(
+    "distance",
+    ["2.2", "3.8"],
+    "Least and largest distance of people, in metres.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_list(
+    "height",
+    ["0.8", "1.4"],
+    "Least and largest height of the camera over the floor, in metres.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_float(
+    "yaw",
+    180.0,
+    "Largest angle by which people turn away from the camera, in degrees.",
+    0.0,
+    180.0,
+    flag_values=FLAGS,
+)
 flags.DEFINE_bool(
     "room", False, "Draws floor, wall and things, with label 0.", flag_values=FLAGS
 )
@@ -73,6 +93,11 @@ def main(argv: list[str]) -> int:
         raise flags.Error(
             f"--train and --test are 1 to {MOST_PICTURES} pictures together"
         )
+    view = {
+        "distances": _range("distance", 0.8, 10.0),
+        "heights": _range("height", 0.0, 5.0),
+        "yaw": FLAGS.yaw,
+    }
     _check_outputs()
 
     import functools
@@ -116,24 +141,39 @@ def main(argv: list[str]) -> int:
         )
         parts[name] = (count, spread)
     if FLAGS.output:
-        _write(parts)
+        _write(parts, view)
     if FLAGS.sheet:
-        _write_sheet(parts)
+        _write_sheet(parts, view)
     return 0
 
 
-def _pictures(parts, name, most):
+def _range(name, least, largest):
+    """Returns the two numbers of a flag, in metres."""
+    try:
+        low, high = (float(word) for word in FLAGS[name].value)
+    except ValueError:
+        low = high = float("nan")
+    if not least <= low <= high <= largest:
+        raise flags.Error(
+            f"--{name} is two numbers of metres in {least:g} to {largest:g}, such as "
+            f"{','.join(FLAGS[name].default)}; received {','.join(FLAGS[name].value)}"
+        )
+    return low, high
+
+
+def _pictures(parts, view, name, most):
     """Returns an iterator over a part's pictures, the same whoever asks."""
     from mlcvtf.segmentation.body_parts import picture_folder
+    from mlcvtf.segmentation.body_parts.camera import View
 
     count, poses = parts[name]
     seed = (FLAGS.seed, ("train", "test").index(name))
     return picture_folder.render_pictures(
-        poses, min(count, most), seed, room=FLAGS.room
+        poses, min(count, most), seed, view=View(**view), room=FLAGS.room
     )
 
 
-def _write(parts):
+def _write(parts, view):
     """Writes all parts beside the output and moves them there when they are whole."""
     import shutil
     import time
@@ -150,7 +190,7 @@ def _write(parts):
         for name, (count, poses) in parts.items():
             folder = os.path.join(partial, name)
             os.makedirs(folder)
-            pictures = _pictures(parts, name, count)
+            pictures = _pictures(parts, view, name, count)
             start = time.process_time()
             picture_folder.write_pictures(
                 folder,
@@ -174,13 +214,15 @@ def _write(parts):
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _write_sheet(parts):
+def _write_sheet(parts, view):
     """Writes the first pictures of all parts as a contact sheet."""
     from mlcvtf.commands import body_sheet, contact_sheet
 
     tiles = []
     for name, (_, poses) in parts.items():
-        for position, picture in _pictures(parts, name, SHEET_PICTURES // len(parts)):
+        for position, picture in _pictures(
+            parts, view, name, SHEET_PICTURES // len(parts)
+        ):
             title = f"{name} {poses.clips[position]}:{poses.frames[position]}"
             tiles.append(body_sheet.tile(picture, title))
     contact_sheet.write_png(FLAGS.sheet, body_sheet.sheet(tiles))

@@ -83,6 +83,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(people, tmp_path):
     assert_one_line(body_render(flag), "motion capture is needed", code=2)
     assert_one_line(body_render(people), "--output=DIR", code=2)
     assert_one_line(body_render(people, flag, "--train=0", "--test=0"), "1 to", code=2)
+    for wrong in ("--distance=3", "--distance=3,2", "--distance=2,x", "--height=1,9"):
+        assert_one_line(body_render(people, flag, wrong), "two numbers", code=2)
     assert_one_line(body_render(tmp_path / "none", flag), "is neither")
     assert_one_line(body_render(people, flag, "--test_subjects=03"), "subjects are 01")
     assert_one_line(body_render(people, flag, "--test_subjects=01,02"), "to train with")

@@ -8,6 +8,7 @@ from mlcvtf.segmentation.body_parts.camera import (
     Camera,
     Placement,
     Sensor,
+    View,
     axes_to_camera,
     random_placement,
     to_camera,
@@ -241,7 +242,7 @@ def test_places_are_where_they_should_be():
     camera, rng = Camera(), np.random.default_rng(0)
     distances, yaws = [], []
     for _ in range(200):
-        placement = random_placement(points, lowest, camera, rng)
+        placement = random_placement(points, lowest, camera, View(), rng)
         seen = to_camera(points, placement)
         x, y = camera.project(seen).T
         assert 0 < x.min() and x.max() < 320
@@ -257,6 +258,10 @@ def test_places_are_where_they_should_be():
         yaws.append(placement.yaw)
     assert 2.2 <= min(distances) < 2.3 and 3.7 < max(distances) <= 3.8
     assert min(yaws) < -3 and max(yaws) > 3
+    ahead = View((1.0, 1.5), (0.5, 0.5), 0.0, 10.0)
+    for _ in range(20):
+        placement = random_placement(points, lowest, camera, ahead, rng)
+        assert abs(placement.yaw) <= np.radians(10) and placement.floor == 0.5
 
 
 def wall(distance, shape=(60, 80)):
@@ -272,8 +277,8 @@ def test_noise_grows_with_the_square_of_depth():
         values = depth[depth > 0].astype(np.float64)
         assert (depth > 0).mean() > 0.98
         assert values.mean() == pytest.approx(distance, abs=0.004)
-        # Khoshelham and Elberink: 1.4e-3 z^2, and the steps' own deviation.
-        assert 1.2e-3 < values.std() / distance**2 < 2.2e-3
+        # Khoshelham and Elberink: 1.43e-3 z^2, rounding included.
+        assert 1.3e-3 < values.std() / distance**2 < 1.6e-3
         deviations.append(values.std())
         np.testing.assert_array_equal(labels > 0, depth > 0)
     assert deviations[1] / deviations[0] == pytest.approx(4, rel=0.15)

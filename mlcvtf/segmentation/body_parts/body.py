@@ -224,9 +224,9 @@ class _Workshop:
         left = _unit(way["head_across"] - (way["head_across"] @ up) * up)
         front = _cross(left, up)
         parts = self.quarters("head", at["head"], left, up)
-        self.ellipsoid(
-            at["head"], up, left, np.multiply((0.044, 0.056, 0.066), size), parts
-        )
+        # The skull lies before the neck, about which the joint turns.
+        skull = at["head"] + size * 0.008 * front
+        self.ellipsoid(skull, up, left, np.multiply((0.044, 0.056, 0.066), size), parts)
         jaw = at["head"] + size * (0.012 * front - 0.03 * up)
         self.ellipsoid(jaw, up, left, np.multiply((0.034, 0.04, 0.036), size), parts)
         nose = at["head"] + size * (0.054 * front - 0.012 * up)

@@ -3,8 +3,9 @@
 The sensor measures disparity against a projector 7.5 cm to its right. Noise that is
 constant in disparity grows with the square of depth: Khoshelham and Elberink, 2012,
 "Accuracy and Resolution of Kinect Depth Data", Sensors 12 (half a unit of disparity,
-1.4 cm at 3.1 m). Disparity is an 11-bit number in eighths of a pixel of a picture 640
-wide, 1090 at infinity: https://wiki.ros.org/kinect_calibration/technical.
+1.4 cm at 3.1 m, of which rounding to whole units makes 0.29; the rest is 0.41).
+Disparity is an 11-bit number in eighths of a pixel of a picture 640 wide, 1090 at
+infinity: https://wiki.ros.org/kinect_calibration/technical.
 """
 
 from typing import NamedTuple
@@ -61,7 +62,7 @@ class Sensor(NamedTuple):
     """How a sensor errs.
 
     Attributes:
-        disparity_noise: deviation in units of disparity.
+        disparity_noise: deviation in units of disparity, before rounding.
         place_noise: deviation in pixels of where a pixel looks: it frays edges.
         lost_at_edges: share of pixels without depth beside an edge.
         lost: share anywhere else.
@@ -71,7 +72,7 @@ class Sensor(NamedTuple):
         steps: units of disparity in a pixel of a picture 640 wide.
     """
 
-    disparity_noise: float = 0.5
+    disparity_noise: float = 0.41
     place_noise: float = 0.4
     lost_at_edges: float = 0.25
     lost: float = 0.002
@@ -113,16 +114,32 @@ class Placement(NamedTuple):
     floor: float
 
 
-# Where a person stands, and how high a sensor does: on a table, a shelf or a screen.
-DISTANCES = (2.2, 3.8)
-HEIGHTS = (0.6, 1.8)
-# The largest error in radians of whoever pointed the camera at the person.
-AIM = 0.04
+class View(NamedTuple):
+    """From where people are seen; each is drawn uniformly.
+
+    Attributes:
+        distances: least and largest along the floor, in metres.
+        heights: of the camera over the floor, in metres: on a table or a shelf.
+        aim: largest error of whoever pointed the camera at the person, in radians.
+        yaw: largest heading to either side of facing the camera, in degrees.
+    """
+
+    distances: tuple[float, float] = (2.2, 3.8)
+    heights: tuple[float, float] = (0.8, 1.4)
+    aim: float = 0.04
+    yaw: float = 180.0
+
+
+# Pixels to the left and right of a person who fits in the picture.
 MARGIN = 6
 
 
 def random_placement(
-    points: np.ndarray, lowest: float, camera: Camera, rng: np.random.Generator
+    points: np.ndarray,
+    lowest: float,
+    camera: Camera,
+    view: View,
+    rng: np.random.Generator,
 ) -> Placement:
     """Draws a place and a heading; the camera is pointed at the person's middle.
 
@@ -134,12 +151,13 @@ def random_placement(
             at 0; y is up, z to where the person looks.
         lowest: y of the lowest point of the body.
         camera: it.
+        view: from where it looks.
         rng: its state moves on.
     """
-    yaw = rng.uniform(-np.pi, np.pi)
-    distance, over = rng.uniform(*DISTANCES), rng.uniform(*HEIGHTS)
+    yaw = np.radians(rng.uniform(-view.yaw, view.yaw))
+    distance, over = rng.uniform(*view.distances), rng.uniform(*view.heights)
     middle = (points[:, 1].max() + points[:, 1].min()) / 2 - lowest
-    pitch = np.arctan2(over - middle, distance) + rng.uniform(-AIM, AIM)
+    pitch = np.arctan2(over - middle, distance) + rng.uniform(-view.aim, view.aim)
     # The pelvis is at this distance on the floor, and -lowest over it.
     drop = over + lowest
     cosine, sine = np.cos(pitch), np.sin(pitch)

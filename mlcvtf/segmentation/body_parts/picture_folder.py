@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from mlcvtf.errors import InputError
-from mlcvtf.segmentation.body_parts.camera import Camera, Sensor
+from mlcvtf.segmentation.body_parts.camera import Camera, Sensor, View
 from mlcvtf.segmentation.body_parts.parts import JOINTS, PARTS
 from mlcvtf.segmentation.body_parts.pose_sets import PoseSet
 from mlcvtf.segmentation.body_parts.rendering import Picture, random_picture
@@ -58,6 +58,7 @@ def render_pictures(
     seed: Seed = 0,
     camera: Camera | None = None,
     sensor: Sensor | None = None,
+    view: View | None = None,
     room: bool = False,
 ) -> Iterator[tuple[int, Picture]]:
     """Renders pictures of poses, each a function of the seed and its number alone.
@@ -69,6 +70,7 @@ def render_pictures(
             such as (0, 0) and (0, 1), or their bodies and places are the same.
         camera: Kinect's at 320x240 by default.
         sensor: Kinect's by default.
+        view: from where; all around at 2.2 to 3.8 m by default.
         room: whether there are a floor, a wall and things.
 
     Yields:
@@ -78,7 +80,7 @@ def render_pictures(
         rng = np.random.default_rng((*np.atleast_1d(seed), i))
         yield (
             int(position),
-            random_picture(poses.poses[position], rng, camera, sensor, room),
+            random_picture(poses.poses[position], rng, camera, sensor, view, room),
         )
 
 

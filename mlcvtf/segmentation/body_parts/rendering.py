@@ -19,6 +19,7 @@ from mlcvtf.segmentation.body_parts.camera import (
     Camera,
     Placement,
     Sensor,
+    View,
     axes_to_camera,
     random_placement,
     to_camera,
@@ -54,6 +55,7 @@ def random_picture(
     rng: np.random.Generator,
     camera: Camera | None = None,
     sensor: Sensor | None = None,
+    view: View | None = None,
     room: bool = False,
 ) -> Picture:
     """Renders a pose on a random body in a random place, as the sensor would see it.
@@ -64,11 +66,12 @@ def random_picture(
         rng: all that is random comes from it; the same state gives the same picture.
         camera: Kinect's at 320x240 by default.
         sensor: Kinect's by default.
+        view: from where; all around at 2.2 to 3.8 m by default.
         room: whether there are a floor, a wall and things; their label is 0.
     """
     camera = camera or Camera()
     points, solids = points_and_solids(pose, random_build(rng))
-    placement = random_placement(points, _lowest(solids), camera, rng)
+    placement = random_placement(points, _lowest(solids), camera, view or View(), rng)
     depth, labels = render(solids, placement, camera)
     if room:
         _furnish(depth, labels, to_camera(points, placement), placement, camera, rng)
@@ -213,7 +216,8 @@ def _boxes(starts, axes, shapes, camera):
     size = np.array([camera.width, camera.height])
     low = np.minimum(*low) * camera.focal + camera.centre
     high = np.maximum(*high) * camera.focal + camera.centre
-    corners = np.ceil(low), np.floor(high) + 1
+    # No number, of a damaged pose, must not become an address.
+    corners = np.nan_to_num(np.ceil(low)), np.nan_to_num(np.floor(high) + 1)
     return np.hstack([np.clip(corner, 0, size) for corner in corners]).astype(np.int64)
 
 
