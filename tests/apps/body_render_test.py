@@ -1,5 +1,11 @@
 """The executable on a made person: printed lines, written files, exit codes."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -60,6 +66,9 @@ def test_the_same_seed_gives_the_same_files(people, tmp_path):
     names = []
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         folder = tmp_path / name
+        if name == "b":
+            # An empty folder will do as well as none.
+            folder.mkdir()
         result = body_render(
             people,
             f"--output={folder}",
@@ -95,3 +104,34 @@ def test_bad_input_is_one_line_and_leaves_nothing(people, tmp_path):
     (output / "mine").touch()
     assert_one_line(body_render(people, flag), "new or empty", "not empty")
     assert [path.name for path in output.iterdir()] == ["mine"]
+
+
+def test_who_interrupts_leaves_nothing(people, tmp_path):
+    output = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, APP, people, f"--output={output}", "--train=1000000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    partial = tmp_path / f"out.{process.pid}.partial" / "train" / "000003_parts.png"
+    until = time.monotonic() + 60
+    while not partial.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert partial.exists() and process.poll() is None
+    os.kill(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and len(error.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_numba_it_says_so(people, tmp_path):
+    code = (
+        "import sys\n"
+        "sys.modules['numba'] = None\n"
+        "from mlcvtf.commands.body_render import cli\n"
+        "sys.argv[0] = 'body_render'\n"
+        "cli()"
+    )
+    result = child(["-c", code, people, f"--output={tmp_path / 'out'}"])
+    assert_one_line(result, "pip install numba")

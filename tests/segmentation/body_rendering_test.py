@@ -174,6 +174,24 @@ def test_joints_lie_under_the_pixels_of_their_parts():
         assert 0.005 < point[2] - picture.depth[y, x] < 0.15, joint
 
 
+def test_true_labels_tell_where_joints_are():
+    """The middle of a part's pixels, pushed back, is within the paper's 10 cm."""
+    errors = {joint: [] for joint in JOINTS}
+    for seed in range(40):
+        picture = rendering.random_picture(standing(), np.random.default_rng(seed))
+        points = Camera().points(picture.depth)
+        for joint, point in zip(JOINTS, picture.joints, strict=True):
+            there = np.isin(picture.labels, labels_of_joint(joint))
+            if there.sum() > 10:
+                errors[joint].append(point - np.median(points[there], axis=0))
+    for joint, found in errors.items():
+        assert len(found) > 25, joint
+        push = np.median([error[2] for error in found])
+        assert 0.005 < push < 0.1, joint
+        distances = np.linalg.norm(np.array(found) - (0, 0, push), axis=1)
+        assert (distances < 0.1).mean() > 0.95, joint
+
+
 def test_yaw_turns_to_the_right_of_the_camera():
     nose = front(90)
     joints = dict(zip(JOINTS, nose.joints, strict=True))
