@@ -62,7 +62,7 @@ flags.DEFINE_list(
 )
 flags.DEFINE_list(
     "height",
-    ["0.8", "1.4"],
+    ["0.9", "1.3"],
     "Least and largest height of the camera over the floor, in metres.",
     flag_values=FLAGS,
 )

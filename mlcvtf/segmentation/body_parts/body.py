@@ -41,7 +41,7 @@ class Build(NamedTuple):
         radii: of the places in `RADII`, naked.
         cloth: what clothes add to some of these radii.
         belly: how far it stands out.
-        bust: the same of the breast; 0 for half of all people.
+        bust: the same of the breast.
         skirt: length below the hips, 0 without one.
         hair: length below the head's middle, 0 for short hair.
     """
@@ -89,14 +89,14 @@ def mean_build() -> Build:
 
 
 def random_build(rng: np.random.Generator) -> Build:
-    """Draws a person: stature 1.45 to 2.0 m, thin to stout, in tight or loose clothes.
+    """Draws a person: stature 1.5 to 1.95 m, thin to stout, in tight or loose clothes.
 
     Args:
         rng: its state moves on.
     """
-    stature = float(np.clip(rng.normal(1.72, 0.1), 1.45, 2.0))
+    stature = float(np.clip(rng.normal(1.72, 0.08), 1.5, 1.95))
     lengths = {
-        key: share * stature * float(np.clip(rng.normal(1, 0.04), 0.9, 1.1))
+        key: share * stature * float(np.clip(rng.normal(1, 0.03), 0.92, 1.08))
         for key, share in LENGTHS.items()
     }
     # One factor for all, one for limbs: people are stout first, and then in places.
@@ -107,14 +107,14 @@ def random_build(rng: np.random.Generator) -> Build:
         factor = stout * (limbs if key in ARMS + LEGS else 1)
         factor = factor**0.5 if key in ("hand", "foot", "wrist", "ankle") else factor
         radii[key] = share * stature * factor * float(rng.uniform(0.95, 1.05))
-    loose, sleeves, wide = rng.uniform(0, (0.03, 0.03, 0.025))
+    loose, sleeves, wide = rng.uniform(0, (0.025, 0.025, 0.02))
     cloth = {key: float(loose * rng.uniform(0.5, 1)) for key in TORSO}
     # Sleeves end above the elbow or at the wrist, trousers widen downwards.
     long_sleeves = rng.random() < 0.5
     for key, share in zip(ARMS, (0.4, 0.5, 0.5, 0.4), strict=True):
         if long_sleeves or key in ("shoulder", "upper_arm"):
             cloth[key] = float(sleeves * share)
-    skirt = float(rng.uniform(0.15, 0.32) * stature) if rng.random() < 0.08 else 0.0
+    skirt = float(rng.uniform(0.15, 0.32) * stature) if rng.random() < 0.05 else 0.0
     if not skirt and rng.random() < 0.75:
         for key, share in zip(LEGS, (0.5, 0.7, 0.9, 1.2), strict=True):
             cloth[key] = float(wide * share)
@@ -124,9 +124,9 @@ def random_build(rng: np.random.Generator) -> Build:
         radii,
         cloth,
         belly=float(max(0, rng.normal(0, 0.025)) + 0.1 * max(0, stout - 1.05)),
-        bust=float(rng.uniform(0.01, 0.03)) if rng.random() < 0.5 else 0.0,
+        bust=float(rng.uniform(0.012, 0.03)) if rng.random() < 0.5 else 0.006,
         skirt=skirt,
-        hair=float(rng.uniform(0.08, 0.25)) if rng.random() < 0.25 else 0.0,
+        hair=float(rng.uniform(0.08, 0.25)) if rng.random() < 0.15 else 0.0,
     )
 
 
@@ -266,7 +266,7 @@ class _Workshop:
             middle = 0.4 * at["pelvis"] + 0.6 * at["waist"] + self.build.belly * front
             self.ellipsoid(middle, low, hips, (1.2 * waist, waist, 1.6 * waist), parts)
         for sign in (1, -1):
-            seat = at["pelvis"] - 0.45 * pelvis * front - 0.3 * pelvis * low
+            seat = at["pelvis"] - 0.5 * pelvis * front - 0.3 * pelvis * low
             seat = seat + sign * 0.6 * pelvis * hips
             self.ellipsoid(
                 seat, low, hips, np.multiply((0.75, 0.8, 0.8), pelvis), parts

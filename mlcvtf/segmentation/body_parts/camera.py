@@ -125,8 +125,8 @@ class View(NamedTuple):
     """
 
     distances: tuple[float, float] = (2.2, 3.8)
-    heights: tuple[float, float] = (0.8, 1.4)
-    aim: float = 0.04
+    heights: tuple[float, float] = (0.9, 1.3)
+    aim: float = 0.03
     yaw: float = 180.0
 
 
