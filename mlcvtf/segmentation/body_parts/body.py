@@ -227,9 +227,9 @@ class _Workshop:
         # The skull lies before the neck, about which the joint turns.
         skull = at["head"] + size * 0.008 * front
         self.ellipsoid(skull, up, left, np.multiply((0.044, 0.056, 0.066), size), parts)
-        jaw = at["head"] + size * (0.012 * front - 0.03 * up)
+        jaw = at["head"] + size * (0.022 * front - 0.03 * up)
         self.ellipsoid(jaw, up, left, np.multiply((0.034, 0.04, 0.036), size), parts)
-        nose = at["head"] + size * (0.054 * front - 0.012 * up)
+        nose = at["head"] + size * (0.064 * front - 0.012 * up)
         self.ellipsoid(nose, up, left, np.multiply((0.009, 0.011, 0.015), size), parts)
         neck = self.radius["neck"]
         self.capsule(
