@@ -47,6 +47,7 @@ CROSSINGS = {
     # Names and pictures as users have them are read in one way everywhere.
     ("embedding", "video.paths"),
     ("embedding", "video.pictures"),
+    ("segmentation", "video.paths"),
     ("data", "video.paths"),
     ("data", "video.pictures"),
     # Parity is measured on what the apps run, and the apps read the same contract.
