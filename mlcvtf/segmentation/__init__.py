@@ -1,0 +1,1 @@
+"""Models that say of every pixel what it shows."""
