@@ -107,17 +107,33 @@ def depth_features(depth, rows, columns, offsets) -> np.ndarray:
     """
     padded = pad_depth(depth)
     rows, columns = np.asarray(rows), np.asarray(columns)
+    values = [probe_differences(padded, rows, columns, pair) for pair in offsets]
+    return np.stack(values, 1)
+
+
+def probe_differences(padded, rows, columns, offsets) -> np.ndarray:
+    """Computes one feature of each pixel.
+
+    Args:
+        padded: of `pad_depth`.
+        rows: int `[n]`; columns: int `[n]`, in the picture without its frame.
+        offsets: int16 `[n, 4]`, or `[4]` for all alike, as of `depth_features`.
+
+    Returns:
+        float32 `[n]` in metres.
+    """
     reciprocal = np.float32(1) / padded[rows + 1, columns + 1]
     steps = np.asarray(offsets, np.float32) / np.float32(OFFSET_STEPS)
 
     def probe(x, y):
         # Half a pixel for rounding and one for the frame.
-        column = (columns + 1.5).astype(np.float32)[:, None] + x * reciprocal[:, None]
-        row = (rows + 1.5).astype(np.float32)[:, None] + y * reciprocal[:, None]
+        column = (columns + 1.5).astype(np.float32) + x * reciprocal
+        row = (rows + 1.5).astype(np.float32) + y * reciprocal
         column = np.clip(column, 0, padded.shape[1] - 1).astype(np.int64)
         return padded[np.clip(row, 0, padded.shape[0] - 1).astype(np.int64), column]
 
-    return probe(steps[:, 0], steps[:, 1]) - probe(steps[:, 2], steps[:, 3])
+    return (probe(steps[..., 0], steps[..., 1])
+            - probe(steps[..., 2], steps[..., 3]))
 
 
 def sample_offsets(

@@ -14,7 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 from mlcvtf.errors import InputError
-from mlcvtf.segmentation.body_parts.features import check_depth, pad_depth
+from mlcvtf.segmentation.body_parts.features import (
+    THRESHOLD_STEPS,
+    check_depth,
+    pad_depth,
+    probe_differences,
+)
 
 # A leaf's distribution adds up to about this.
 FULL = 255
@@ -70,13 +75,14 @@ class Forest(NamedTuple):
     @property
     def depth(self) -> int:
         """Splits on the longest way from a root to a leaf."""
-        longest = np.zeros(len(self.children) + 1, np.int64)
-        # Children come after their parents; a leaf has none below.
-        for i in range(len(self.children) - 1, -1, -1):
-            below = self.children[i]
-            longest[i] = 1 + max(longest[below[0]] if below[0] >= 0 else 0,
-                                 longest[below[1]] if below[1] >= 0 else 0)
-        return int(max((longest[r] for r in self.roots if r >= 0), default=0))
+        return sum(1 for _ in self.levels()) - 1
+
+    def levels(self):
+        """Yields what is at each depth: int32 `[m]`, as children, roots first."""
+        level = self.roots
+        while len(level):
+            yield level
+            level = self.children[level[level >= 0]].reshape(-1)
 
 
 def join(trees: list[Tree]) -> Forest:
@@ -143,8 +149,8 @@ def load(path: str | pathlib.Path) -> Forest:
     return forest
 
 
-def sums_of_leaves(forest: Forest, depth, rows, columns) -> np.ndarray:
-    """Adds the distributions of the leaves that pixels reach, without numba.
+def leaves_of_pixels(forest: Forest, depth, rows, columns) -> np.ndarray:
+    """Finds the leaf that pixels reach in each tree, in NumPy: slow, and the oracle.
 
     Args:
         forest: of t trees.
@@ -152,33 +158,47 @@ def sums_of_leaves(forest: Forest, depth, rows, columns) -> np.ndarray:
         rows: int `[n]`; columns: int `[n]`: pixels whose depth is known.
 
     Returns:
-        int32 `[n, classes]`; divided by 255 t they are the mean probabilities.
+        int64 `[t, n]`: rows of the forest's leaves.
     """
-    from mlcvtf.segmentation.body_parts import reference
-
-    return reference.sums_of_leaves(forest, pad_depth(depth), rows, columns)
+    padded = pad_depth(depth)
+    rows, columns = np.asarray(rows), np.asarray(columns)
+    reached = np.repeat(forest.roots[:, None].astype(np.int64), len(rows), 1)
+    for nodes in reached:
+        while len(open_ := np.flatnonzero(nodes >= 0)):
+            at = nodes[open_]
+            values = probe_differences(
+                padded, rows[open_], columns[open_], forest.offsets[at])
+            right = values * np.float32(THRESHOLD_STEPS) >= forest.thresholds[at]
+            nodes[open_] = forest.children[at, right.astype(np.int64)]
+    return -1 - reached
 
 
 def classify(
-    forest: Forest, depth: np.ndarray, threads: int = 1
+    forest: Forest, depth: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gives every pixel with known depth its most probable part.
+    """Gives every pixel with known depth its most probable part, in NumPy.
+
+    `compiled_forest.CompiledForest` gives the same, much faster.
 
     Args:
         forest: of t trees.
         depth: float `[height, width]` in metres, 0 where missing or background.
-        threads: that share the pixels.
 
     Returns:
-        parts: uint8 `[height, width]`, 0 where depth is 0, parts from 1 (the first of
-        equally probable ones); sums: uint16 `[height, width, classes]`, 0 where depth
-        is 0; divided by 255 t they are the mean probabilities.
+        parts: uint8 `[height, width]`, 0 where depth is 0, parts from 1, the lowest
+        of equally probable ones; sums: uint16 `[n, classes]` of the n pixels with
+        known depth in reading order: 255 t times their mean probabilities.
 
     Raises:
         InputError: depth is not as above.
     """
     depth = check_depth(depth)
-    raise NotImplementedError
+    rows, columns = np.nonzero(depth > 0)
+    reached = leaves_of_pixels(forest, depth, rows, columns)
+    sums = forest.leaves[reached].sum(0, dtype=np.uint16)
+    parts = np.zeros(depth.shape, np.uint8)
+    parts[rows, columns] = sums.argmax(1) + 1
+    return parts, sums
 
 
 def _shift(children, row, splits, before):
