@@ -58,9 +58,10 @@ def endpoints(
 
     Returns:
         Signature name to function and input specification: "serving_default" for one
-        picture of any size (of a forest: its depth in metres), "batch" for pictures of one size and, for a detector,
-        "prepared" for one picture as float32 whose sides are multiples of `MULTIPLE`:
-        LiteRT's cast, resize and pad of 640x480 pixels take 9 ms, NumPy's 1 ms.
+        picture of any size (of a forest: its depth in metres), "batch" for pictures
+        of one size and, for a detector, "prepared" for one picture as float32 whose
+        sides are multiples of `MULTIPLE`: LiteRT's cast, resize and pad of 640x480
+        pixels take 9 ms, NumPy's 1 ms.
 
     Raises:
         ValueError: unknown task, `longest_side` is no multiple of `MULTIPLE`, or a

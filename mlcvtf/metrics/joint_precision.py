@@ -44,19 +44,32 @@ def joint_average_precision(
     if truths.shape[:2] != visible.shape or len(proposals) != len(truths):
         raise ValueError(
             "Proposals, truths and visible are of the same pictures and joints, "
-            f"received {len(proposals)}, {truths.shape} and {visible.shape}")
+            f"received {len(proposals)}, {truths.shape} and {visible.shape}"
+        )
     rows = [np.zeros((0, 4))]
     for picture, found in enumerate(proposals):
         joints = np.asarray(found.joints, np.int64)
         places = np.asarray(found.positions, np.float64).reshape(-1, 3)
         away = np.linalg.norm(places - truths[picture, joints], axis=1)
-        rows.append(np.stack([np.full(len(joints), picture), joints,
-                              np.asarray(found.confidences, np.float64),
-                              away <= distance], 1))
+        rows.append(
+            np.stack(
+                [
+                    np.full(len(joints), picture),
+                    joints,
+                    np.asarray(found.confidences, np.float64),
+                    away <= distance,
+                ],
+                1,
+            )
+        )
     rows = np.concatenate(rows)
     rows = rows[np.argsort(-rows[:, 2], kind="stable")]
-    return np.array([_area(rows[rows[:, 1] == joint], visible[:, joint])
-                     for joint in range(truths.shape[1])])
+    return np.array(
+        [
+            _area(rows[rows[:, 1] == joint], visible[:, joint])
+            for joint in range(truths.shape[1])
+        ]
+    )
 
 
 def _area(rows, visible):

@@ -16,8 +16,11 @@ class Found(NamedTuple):
 
 def found(*proposals):
     """Makes proposals of (joint, x, confidence), all at y 0 and z 2."""
-    return Found([p[0] for p in proposals], [[p[1], 0, 2] for p in proposals],
-                 [p[2] for p in proposals])
+    return Found(
+        [p[0] for p in proposals],
+        [[p[1], 0, 2] for p in proposals],
+        [p[2] for p in proposals],
+    )
 
 
 def precision(pictures, truths, visible=None, **kwargs):

@@ -13,7 +13,8 @@ def main(path, pictures, options):
     """Writes the forest to `path`."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(
-        cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+        cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+    )
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     assert strategy.num_replicas_in_sync == 2
     forest_tensorflow.BLOCK = 300
@@ -21,8 +22,10 @@ def main(path, pictures, options):
     engine = functools.partial(forest_tensorflow.TensorFlowEngine, strategy=strategy)
     forest.save(
         forest_training.train_forest(
-            scenes(pictures), CLASSES, forest_training.Options(*options),
-            engine=engine), path)
+            scenes(pictures), CLASSES, forest_training.Options(*options), engine=engine
+        ),
+        path,
+    )
 
 
 if __name__ == "__main__":

@@ -20,8 +20,10 @@ def slow_feature(depth, row, column, offset):
 
     def probe(x, y):
         z = one(1) / depth[row, column]
-        return d(math.floor(one(row + 0.5) + one(y / 128) * z),
-                 math.floor(one(column + 0.5) + one(x / 128) * z))
+        return d(
+            math.floor(one(row + 0.5) + one(y / 128) * z),
+            math.floor(one(column + 0.5) + one(x / 128) * z),
+        )
 
     return probe(*offset[:2]) - probe(*offset[2:])
 

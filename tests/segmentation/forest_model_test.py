@@ -19,8 +19,14 @@ from tests.segmentation.scenes import CLASSES, scene, scenes
 
 @pytest.fixture(scope="module")
 def forest():
-    options = Options(trees=2, depth=7, features=40, thresholds=10,
-                      pixels_per_image=150, minimum_samples=4)
+    options = Options(
+        trees=2,
+        depth=7,
+        features=40,
+        thresholds=10,
+        pixels_per_image=150,
+        minimum_samples=4,
+    )
     return train_forest(scenes(12), CLASSES, options, threads=1)
 
 
@@ -32,8 +38,12 @@ def exported(forest, tmp_path_factory):
     return folder, outputs, litert.convert(folder, list(endpoints))
 
 
-PICTURES = [scene(30)[0], np.zeros((7, 9), np.float32),
-            np.full((1, 1), 2.0, np.float32), scene(31, 50, 40)[0]]
+PICTURES = [
+    scene(30)[0],
+    np.zeros((7, 9), np.float32),
+    np.full((1, 1), 2.0, np.float32),
+    scene(31, 50, 40)[0],
+]
 
 
 def expected(forest, depth):
@@ -47,8 +57,9 @@ def assert_equal(answer, forest, depth):
     wanted = expected(forest, depth)
     np.testing.assert_array_equal(np.asarray(answer["parts"]), wanted["parts"])
     # A division by a constant may be a product with its reciprocal.
-    np.testing.assert_allclose(np.asarray(answer["probabilities"]),
-                               wanted["probabilities"], rtol=2e-7, atol=0)
+    np.testing.assert_allclose(
+        np.asarray(answer["probabilities"]), wanted["probabilities"], rtol=2e-7, atol=0
+    )
 
 
 def test_equals_the_compiled_path(forest):
@@ -95,8 +106,12 @@ def test_a_keras_file_holds_the_forest(forest, tmp_path):
 
 
 def test_a_forest_without_splits(tmp_path):
-    leaf = Tree(np.zeros((0, 4), np.int16), np.zeros(0, np.int16),
-                np.zeros((0, 2), np.int32), np.array([[1, 3, 0]], np.int32))
+    leaf = Tree(
+        np.zeros((0, 4), np.int16),
+        np.zeros(0, np.int16),
+        np.zeros((0, 2), np.int32),
+        np.array([[1, 3, 0]], np.int32),
+    )
     forest = join([leaf, leaf])
     model = forest_model(forest)
     found = model(PICTURES[0][None])
@@ -112,7 +127,9 @@ def test_saved_model(forest, exported):
         assert_equal(served(depth=tf.constant(depth)), forest, depth)
     assert outputs["parts"].dtype == tf.uint8
     assert signatures.card_outputs(outputs)["probabilities"] == {
-        "dtype": "float32", "shape": [None, None, CLASSES]}
+        "dtype": "float32",
+        "shape": [None, None, CLASSES],
+    }
 
 
 def test_litert_has_builtin_operations_only(forest, exported):

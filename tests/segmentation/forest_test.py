@@ -21,8 +21,9 @@ BY_HAND = Tree(
 
 @pytest.fixture(scope="module")
 def grown():
-    options = Options(depth=9, features=40, thresholds=10, pixels_per_image=150,
-                      minimum_samples=4)
+    options = Options(
+        depth=9, features=40, thresholds=10, pixels_per_image=150, minimum_samples=4
+    )
     return train_forest(scenes(12), CLASSES, options, threads=1)
 
 
@@ -77,8 +78,12 @@ def test_equal_leaves_are_stored_once_and_ties_go_to_the_first():
 
 
 def test_trees_without_splits():
-    leaf = Tree(np.zeros((0, 4), np.int16), np.zeros(0, np.int16),
-                np.zeros((0, 2), np.int32), np.array([[1, 3, 0]], np.int32))
+    leaf = Tree(
+        np.zeros((0, 4), np.int16),
+        np.zeros(0, np.int16),
+        np.zeros((0, 2), np.int32),
+        np.array([[1, 3, 0]], np.int32),
+    )
     for forest in (join([leaf]), join([BY_HAND, leaf, BY_HAND])):
         parts, sums = classify(forest, pictures()["one column"])
         fast = CompiledForest(forest).classify(pictures()["one column"])
@@ -99,9 +104,13 @@ def test_a_file_gives_the_same_forest(grown, tmp_path):
 def test_the_largest_forest_that_ships_fits():
     """118,000 leaves a tree, none alike, is what 16 MB hold."""
     n = 3 * 105_000
-    size = Forest(np.zeros((n, 4), np.int16), np.zeros(n, np.int16),
-                  np.zeros((n, 2), np.int32), np.zeros(3, np.int32),
-                  np.zeros((n + 3, 31), np.uint8)).size
+    size = Forest(
+        np.zeros((n, 4), np.int16),
+        np.zeros(n, np.int16),
+        np.zeros((n, 2), np.int32),
+        np.zeros(3, np.int32),
+        np.zeros((n + 3, 31), np.uint8),
+    ).size
     assert size < 16e6
 
 
@@ -117,8 +126,9 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_forest_is_refused(grown, tmp_path, name):
     change, words = BROKEN[name]
-    forests.save(grown._replace(**{name: change(getattr(grown, name))}),
-                 tmp_path / "forest.npz")
+    forests.save(
+        grown._replace(**{name: change(getattr(grown, name))}), tmp_path / "forest.npz"
+    )
     with pytest.raises(InputError, match=words):
         forests.load(tmp_path / "forest.npz")
 
@@ -144,8 +154,15 @@ def test_what_is_no_forest_is_one_line(tmp_path, content):
         forests.load(path)
 
 
-@pytest.mark.parametrize("depth", [np.full((4, 4), 2000.0), np.full((2, 2), np.nan),
-                                   np.ones(4), np.ones((4, 4), np.uint16)])
+@pytest.mark.parametrize(
+    "depth",
+    [
+        np.full((4, 4), 2000.0),
+        np.full((2, 2), np.nan),
+        np.ones(4),
+        np.ones((4, 4), np.uint16),
+    ],
+)
 def test_bad_depth_is_refused_by_both_paths(grown, depth):
     for run in (lambda d: classify(grown, d), CompiledForest(grown).classify):
         with pytest.raises(InputError, match="depth"):

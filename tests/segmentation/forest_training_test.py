@@ -18,8 +18,15 @@ from mlcvtf.segmentation.body_parts.forest_training import Options, train_forest
 from tests.case import child
 from tests.segmentation.scenes import CLASSES, scene, scenes
 
-TINY = Options(trees=2, depth=6, features=40, thresholds=12, pixels_per_image=120,
-               minimum_samples=10, seed=5)
+TINY = Options(
+    trees=2,
+    depth=6,
+    features=40,
+    thresholds=12,
+    pixels_per_image=120,
+    minimum_samples=10,
+    seed=5,
+)
 
 
 class SlowEngine:
@@ -43,7 +50,8 @@ class SlowEngine:
             some = self.pixels[own, 0] == image
             _, rows, columns, _ = self.pixels[own[some]].T
             result[some] = features.depth_features(
-                self.pictures[image], rows, columns, offsets)
+                self.pictures[image], rows, columns, offsets
+            )
         return result
 
     def search(self, index, paths):
@@ -51,17 +59,22 @@ class SlowEngine:
         for node, path in zip(index, paths, strict=True):
             own = self.open[node]
             offsets, thresholds = forest_training.candidates(
-                self.options, self.tree, int(path), self.pool)
+                self.options, self.tree, int(path), self.pool
+            )
             bins = (self.values(own, offsets)[..., None] >= thresholds / 512).sum(-1)
             histogram = np.zeros((len(offsets), len(thresholds) + 1, self.classes), int)
             for f in range(len(offsets)):
                 np.add.at(histogram[f], (bins[:, f], self.pixels[own, 3]), 1)
             score, f, t = information.best_split(
-                histogram[None], *information.tables())[0]
+                histogram[None], information.fixed_point_tables()
+            )[0]
             found.append((score, offsets[f], thresholds[t]))
         scores, offsets, thresholds = zip(*found, strict=True) if found else [()] * 3
-        return (np.array(scores, np.int64), np.array(offsets, np.int16).reshape(-1, 4),
-                np.array(thresholds, np.int16))
+        return (
+            np.array(scores, np.int64),
+            np.array(offsets, np.int16).reshape(-1, 4),
+            np.array(thresholds, np.int16),
+        )
 
     def split(self, index, offsets, thresholds):
         below = []
@@ -71,7 +84,8 @@ class SlowEngine:
             below += [own[~right], own[right]]
         self.open = below
         return np.array([self.counts(own) for own in below]).reshape(
-            -1, 2, self.classes)
+            -1, 2, self.classes
+        )
 
 
 def assert_same(one, other):
@@ -104,17 +118,27 @@ def test_tensorflow_grows_the_same_forest(grown, monkeypatch):
     monkeypatch.setattr(forest_tensorflow, "HISTOGRAMS", 25 * 13 * CLASSES)
     engine = forest_tensorflow.TensorFlowEngine
     one = TINY._replace(trees=1, depth=4)
-    assert_same(train_forest(scenes(8), CLASSES, one),
-                train_forest(scenes(8), CLASSES, one, engine=engine))
+    assert_same(
+        train_forest(scenes(8), CLASSES, one),
+        train_forest(scenes(8), CLASSES, one, engine=engine),
+    )
 
 
 def test_two_replicas_grow_the_same_forest(tmp_path):
     options = TINY._replace(trees=1, depth=4)
-    result = child(["-m", "tests.segmentation.distributed_growth",
-                    tmp_path / "forest.npz", 8, repr(tuple(options))])
+    result = child(
+        [
+            "-m",
+            "tests.segmentation.distributed_growth",
+            tmp_path / "forest.npz",
+            8,
+            repr(tuple(options)),
+        ]
+    )
     assert result.returncode == 0, result.stderr[-3000:]
-    assert_same(train_forest(scenes(8), CLASSES, options),
-                forest.load(tmp_path / "forest.npz"))
+    assert_same(
+        train_forest(scenes(8), CLASSES, options), forest.load(tmp_path / "forest.npz")
+    )
 
 
 def test_seeds_trees_and_bagging_differ(grown):
@@ -143,8 +167,9 @@ def test_few_samples_make_leaves():
 def test_a_pool_is_all_that_is_tried():
     pool = features.sample_offsets(np.random.default_rng(0), 9, 129.0)
     found = train_forest(scenes(8), CLASSES, TINY, pool=pool)
-    assert {tuple(o) for o in found.offsets.tolist()} <= {tuple(o) for o in
-                                                          pool.tolist()}
+    assert {tuple(o) for o in found.offsets.tolist()} <= {
+        tuple(o) for o in pool.tolist()
+    }
 
 
 class Killed(Exception):
@@ -198,8 +223,10 @@ def test_work_is_shared_by_pixels():
     for nodes, low, high in found:
         tried[nodes, low:high] += 1
     assert (tried == 1).all()
-    costs = [(sizes[nodes] + compiled_growth.NODE_COST).sum() * (high - low)
-             for nodes, low, high in found]
+    costs = [
+        (sizes[nodes] + compiled_growth.NODE_COST).sum() * (high - low)
+        for nodes, low, high in found
+    ]
     # The largest node is cut by features; nothing weighs much more than the rest.
     assert sum(nodes == slice(0, 1) for nodes, _, _ in found) == 4
     assert max(costs) < 0.3 * sum(costs)
@@ -230,7 +257,10 @@ DEPTH, LABELS = scene(0)
     [
         ((1000 * DEPTH, LABELS), "training picture 1: .*millimetres"),
         ((DEPTH, LABELS[:, 1:]), "training picture 1: labels are uint8 of the depth's"),
-        ((DEPTH, LABELS + np.uint8(200)), "training picture 1: .*1 to 6.* received 206"),
+        (
+            (DEPTH, LABELS + np.uint8(200)),
+            "training picture 1: .*1 to 6.* received 206",
+        ),
         ((np.where(LABELS, np.nan, DEPTH), LABELS), "training picture 1: .*NaN"),
     ],
 )
@@ -239,15 +269,24 @@ def test_a_bad_picture_is_named(picture, words):
         train_forest([scene(0), picture], CLASSES, TINY)
 
 
-@pytest.mark.parametrize("pictures", [[], [(DEPTH, np.zeros_like(LABELS))],
-                                      [(DEPTH, np.minimum(LABELS, 1))]])
+@pytest.mark.parametrize(
+    "pictures", [[], [(DEPTH, np.zeros_like(LABELS))], [(DEPTH, np.minimum(LABELS, 1))]]
+)
 def test_less_than_two_parts_are_refused(pictures):
     with pytest.raises(InputError, match="at least two parts, received"):
         train_forest(pictures, CLASSES, TINY)
 
 
-@pytest.mark.parametrize("change", [{"depth": 31}, {"trees": 0}, {"features": 0},
-                                    {"largest_offset": 300.0}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"depth": 31},
+        {"trees": 0},
+        {"features": 0},
+        {"largest_offset": 300.0},
+        {"seed": -1},
+    ],
+)
 def test_options_out_of_range(change):
     with pytest.raises(InputError, match=f"{next(iter(change))} is .*, received"):
         train_forest(scenes(1), CLASSES, TINY._replace(**change))

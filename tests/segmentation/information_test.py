@@ -5,15 +5,16 @@ import pytest
 
 from mlcvtf.segmentation.body_parts import information
 
-TABLES = information.tables()
+TABLES = information.fixed_point_tables()
 
 
-@pytest.mark.parametrize("low, high", [(0, 70_000), (2**20, 2**20 + 999),
-                                       (2**31 - 999, 2**31)])
+@pytest.mark.parametrize(
+    "low, high", [(0, 70_000), (2**20, 2**20 + 999), (2**31 - 999, 2**31)]
+)
 def test_n_log_n(low, high):
     numbers = np.unique(np.linspace(low, high, 1000).astype(np.int64))
     expected = numbers * np.log2(np.maximum(numbers, 1))
-    found = information.n_log_n(numbers, *TABLES) / 2**information.PLACES
+    found = information.n_log_n(numbers, TABLES) / 2**information.PLACES
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * high)
 
 
@@ -25,8 +26,9 @@ def entropy(counts):
 def test_the_best_split_gains_most():
     random = np.random.default_rng(0)
     histograms = random.integers(0, 9, (5, 4, 7, 3))
-    for node, found in zip(histograms, information.best_split(histograms, *TABLES),
-                           strict=True):
+    for node, found in zip(
+        histograms, information.best_split(histograms, TABLES), strict=True
+    ):
         gains = np.zeros((4, 6))
         for f in range(4):
             total = node[f].sum(0)
@@ -38,8 +40,9 @@ def test_the_best_split_gains_most():
             gains[f] -= total.sum() * entropy(total)
         best = np.unravel_index(gains.argmax(), gains.shape)
         assert tuple(found[1:]) == best
-        np.testing.assert_allclose(found[0] / 2**information.PLACES, gains.max(),
-                                   atol=1e-3)
+        np.testing.assert_allclose(
+            found[0] / 2**information.PLACES, gains.max(), atol=1e-3
+        )
 
 
 def test_of_equal_splits_the_first_is_taken():
@@ -47,12 +50,12 @@ def test_of_equal_splits_the_first_is_taken():
     histogram[0, 1:, 1, 0] = 5
     histogram[0, 1:, 3, 1] = 5
     histogram[0, 0, 2] = 5
-    score, feature, threshold = information.best_split(histogram, *TABLES)[0]
+    score, feature, threshold = information.best_split(histogram, TABLES)[0]
     assert (score, feature, threshold) == (0, 1, 1)
 
 
 def test_a_split_that_separates_nothing_gains_nothing():
     histogram = np.zeros((1, 1, 3, 2), int)
     histogram[0, 0, 2] = 6, 3
-    parent = information.node_score(np.array([6, 3]), *TABLES)
-    assert information.best_split(histogram, *TABLES)[0, 0] == parent < 0
+    parent = information.node_score(np.array([6, 3]), TABLES)
+    assert information.best_split(histogram, TABLES)[0, 0] == parent < 0

@@ -67,9 +67,19 @@ class CompiledForest:
 
         def run(start, stop):
             inference_kernels.classify(
-                padded, depth.shape[0], depth.shape[1], pixels[start:stop],
-                self._lines, self._lines.view(np.uint32), self._rows, self._roots, self._levels,
-                self.forest.leaves, sums[start:stop], parts.reshape(-1))
+                padded,
+                depth.shape[0],
+                depth.shape[1],
+                pixels[start:stop],
+                self._lines,
+                self._lines.view(np.uint32),
+                self._rows,
+                self._roots,
+                self._levels,
+                self.forest.leaves,
+                sums[start:stop],
+                parts.reshape(-1),
+            )
 
         if pieces == 1:
             run(0, len(pixels))

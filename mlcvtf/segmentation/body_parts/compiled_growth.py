@@ -40,7 +40,7 @@ class CompiledEngine:
         self._threads = max(1, min(threads, os.cpu_count() or 1))
         self._order = np.arange(len(pixels), dtype=np.int32)
         self._ranges = np.array([[0, len(pixels)]], np.int64)
-        self._tables = information.tables()
+        self._tables = information.fixed_point_tables()
 
     def root_counts(self) -> np.ndarray:
         """Counts the pixels of each class, int64 `[classes]`."""
@@ -66,15 +66,27 @@ class CompiledEngine:
 
         def run(piece):
             nodes, low, high = piece
-            drawn = [candidates(self._options, self._tree, int(path), self._pool)
-                     for path in paths[nodes]]
+            drawn = [
+                candidates(self._options, self._tree, int(path), self._pool)
+                for path in paths[nodes]
+            ]
             tried = np.stack([offsets for offsets, _ in drawn])
             at = np.stack([thresholds for _, thresholds in drawn])
             found = np.empty((len(drawn), 3), np.int64)
             kernels.search(
-                self._pixels, self._order, ranges[nodes], self._people.depth,
-                self._people.place, tried, at, low, high, self._classes,
-                *self._tables, found)
+                self._pixels,
+                self._order,
+                ranges[nodes],
+                self._people.depth,
+                self._people.place,
+                tried,
+                at,
+                low,
+                high,
+                self._classes,
+                *self._tables,
+                found,
+            )
             each = np.arange(len(drawn))
             return nodes, found, tried[each, found[:, 1]], at[each, found[:, 2]]
 
@@ -83,7 +95,10 @@ class CompiledEngine:
             better = found[:, 0] > best[nodes, 0]
             rows = np.arange(nodes.start, nodes.stop)[better]
             best[rows], offsets[rows], thresholds[rows] = (
-                found[better], tried[better], at[better])
+                found[better],
+                tried[better],
+                at[better],
+            )
         return best[:, 0], offsets, thresholds
 
     def split(self, index, offsets, thresholds):
@@ -91,7 +106,8 @@ class CompiledEngine:
 
         Args:
             index: int `[m]`, ascending: which of the open nodes.
-            offsets: int16 `[m, 4]`; thresholds: int16 `[m]`.
+            offsets: int16 `[m, 4]`.
+            thresholds: int16 `[m]`.
 
         Returns:
             int32 `[m, 2, classes]`: pixels of the children, which are the open nodes
@@ -104,13 +120,21 @@ class CompiledEngine:
         def run(piece):
             nodes = piece[0]
             kernels.partition(
-                self._pixels, self._order, ranges[nodes], self._people.depth,
-                self._people.place, offsets[nodes], thresholds[nodes], middles[nodes],
-                counts[nodes])
+                self._pixels,
+                self._order,
+                ranges[nodes],
+                self._people.depth,
+                self._people.place,
+                offsets[nodes],
+                thresholds[nodes],
+                middles[nodes],
+                counts[nodes],
+            )
 
         list(self._map(run, pieces(ranges[:, 1] - ranges[:, 0], 1, self._threads)))
         self._ranges = np.stack(
-            [ranges[:, 0], middles, middles, ranges[:, 1]], 1).reshape(-1, 2)
+            [ranges[:, 0], middles, middles, ranges[:, 1]], 1
+        ).reshape(-1, 2)
         return counts
 
     def _map(self, run, work):
@@ -142,8 +166,10 @@ def pieces(sizes: np.ndarray, count: int, threads: int) -> list:
             parts = min(-(-own // target), -(-count // kernels.FEATURES))
             # In whole blocks of the kernel's histograms.
             step = -(-count // (parts * kernels.FEATURES)) * kernels.FEATURES
-            found += [(slice(node, node + 1), low, min(low + step, count))
-                      for low in range(0, count, step)]
+            found += [
+                (slice(node, node + 1), low, min(low + step, count))
+                for low in range(0, count, step)
+            ]
             start, collected = node + 1, 0
             continue
         collected += own

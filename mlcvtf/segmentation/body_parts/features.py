@@ -116,7 +116,8 @@ def probe_differences(padded, rows, columns, offsets) -> np.ndarray:
 
     Args:
         padded: of `pad_depth`.
-        rows: int `[n]`; columns: int `[n]`, in the picture without its frame.
+        rows: int `[n]` in the picture without its frame.
+        columns: int `[n]`, likewise.
         offsets: int16 `[n, 4]`, or `[4]` for all alike, as of `depth_features`.
 
     Returns:
@@ -132,8 +133,7 @@ def probe_differences(padded, rows, columns, offsets) -> np.ndarray:
         column = np.clip(column, 0, padded.shape[1] - 1).astype(np.int64)
         return padded[np.clip(row, 0, padded.shape[0] - 1).astype(np.int64), column]
 
-    return (probe(steps[..., 0], steps[..., 1])
-            - probe(steps[..., 2], steps[..., 3]))
+    return probe(steps[..., 0], steps[..., 1]) - probe(steps[..., 2], steps[..., 3])
 
 
 def sample_offsets(

@@ -23,8 +23,13 @@ from mlcvtf.segmentation.body_parts.features import (
 
 # A leaf's distribution adds up to about this.
 FULL = 255
-DTYPES = {"offsets": np.int16, "thresholds": np.int16, "children": np.int32,
-          "roots": np.int32, "leaves": np.uint8}
+DTYPES = {
+    "offsets": np.int16,
+    "thresholds": np.int16,
+    "children": np.int32,
+    "roots": np.int32,
+    "leaves": np.uint8,
+}
 
 
 class Tree(NamedTuple):
@@ -155,7 +160,8 @@ def leaves_of_pixels(forest: Forest, depth, rows, columns) -> np.ndarray:
     Args:
         forest: of t trees.
         depth: float32 `[height, width]` in metres, 0 where missing.
-        rows: int `[n]`; columns: int `[n]`: pixels whose depth is known.
+        rows: int `[n]` of pixels whose depth is known.
+        columns: int `[n]`, likewise.
 
     Returns:
         int64 `[t, n]`: rows of the forest's leaves.
@@ -167,15 +173,14 @@ def leaves_of_pixels(forest: Forest, depth, rows, columns) -> np.ndarray:
         while len(open_ := np.flatnonzero(nodes >= 0)):
             at = nodes[open_]
             values = probe_differences(
-                padded, rows[open_], columns[open_], forest.offsets[at])
+                padded, rows[open_], columns[open_], forest.offsets[at]
+            )
             right = values * np.float32(THRESHOLD_STEPS) >= forest.thresholds[at]
             nodes[open_] = forest.children[at, right.astype(np.int64)]
     return -1 - reached
 
 
-def classify(
-    forest: Forest, depth: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def classify(forest: Forest, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Gives every pixel with known depth its most probable part, in NumPy.
 
     `compiled_forest.CompiledForest` gives the same, much faster.
@@ -211,7 +216,9 @@ def _problem(forest):
     """Says what is wrong with a forest's arrays, or nothing."""
     for name, dtype in DTYPES.items():
         if getattr(forest, name).dtype != dtype:
-            return f"{name} is {np.dtype(dtype)}, received {getattr(forest, name).dtype}"
+            return (
+                f"{name} is {np.dtype(dtype)}, received {getattr(forest, name).dtype}"
+            )
     n = len(forest.offsets)
     shapes = [array.shape for array in forest]
     rows, classes = shapes[4] if len(shapes[4]) == 2 else (0, 0)

@@ -40,14 +40,16 @@ class BodyPartForest(keras.Model):
         ValueError: there is no class, leaf or tree.
     """
 
-    def __init__(self, splits: int, rows: int, classes: int, trees: int, levels: int,
-                 **kwargs):
+    def __init__(
+        self, splits: int, rows: int, classes: int, trees: int, levels: int, **kwargs
+    ):
         # Half precision would take other pixels.
         super().__init__(**(kwargs | {"dtype": "float32"}))
         if min(rows, classes, trees) < 1 or min(splits, levels) < 0:
             raise ValueError(
                 "A forest has leaves, classes and trees, received "
-                f"{rows}, {classes}, {trees}")
+                f"{rows}, {classes}, {trees}"
+            )
         self.splits, self.rows, self.classes = splits, rows, classes
         self.trees, self.levels = trees, levels
         # A forest of single leaves still has a split to gather, which none reaches.
@@ -60,8 +62,13 @@ class BodyPartForest(keras.Model):
         }
         for name, (shape, dtype) in shapes.items():
             weight = self.add_weight(
-                shape=shape, dtype=dtype, initializer="zeros", trainable=False,
-                name=name, autocast=False)
+                shape=shape,
+                dtype=dtype,
+                initializer="zeros",
+                trainable=False,
+                name=name,
+                autocast=False,
+            )
             setattr(self, name, weight)
         self.built = True
 
@@ -87,11 +94,13 @@ class BodyPartForest(keras.Model):
         shape = tf.unstack(tf.shape(depth))
         parts = tf.gather(parts, place) * there
         probabilities = tf.gather(probabilities, place) * tf.reshape(
-            tf.cast(there, "float32"), (-1, 1))
+            tf.cast(there, "float32"), (-1, 1)
+        )
         return {
             "parts": tf.reshape(parts, tf.stack(shape)),
             "probabilities": tf.reshape(
-                probabilities, tf.stack([*shape, self.classes])),
+                probabilities, tf.stack([*shape, self.classes])
+            ),
         }
 
     def _leaves(self, filled, pixels):
@@ -132,8 +141,12 @@ class BodyPartForest(keras.Model):
 
     def get_config(self):
         return super().get_config() | {
-            "splits": self.splits, "rows": self.rows, "classes": self.classes,
-            "trees": self.trees, "levels": self.levels}
+            "splits": self.splits,
+            "rows": self.rows,
+            "classes": self.classes,
+            "trees": self.trees,
+            "levels": self.levels,
+        }
 
 
 def forest_model(forest: Forest) -> BodyPartForest:
@@ -146,8 +159,12 @@ def forest_model(forest: Forest) -> BodyPartForest:
         The model.
     """
     model = BodyPartForest(
-        len(forest.offsets), len(forest.leaves), forest.classes, len(forest.roots),
-        forest.depth)
+        len(forest.offsets),
+        len(forest.leaves),
+        forest.classes,
+        len(forest.roots),
+        forest.depth,
+    )
     if len(forest.offsets):
         model.offsets.assign(forest.offsets)
         model.thresholds.assign(forest.thresholds)
@@ -166,9 +183,15 @@ def model_forest(model: BodyPartForest) -> Forest:
     Returns:
         The forest.
     """
-    arrays = {name: np.array(keras.ops.convert_to_numpy(getattr(model, name)))
-              for name in Forest._fields}
+    arrays = {
+        name: np.array(keras.ops.convert_to_numpy(getattr(model, name)))
+        for name in Forest._fields
+    }
     splits = model.splits
     return Forest(
-        arrays["offsets"][:splits], arrays["thresholds"][:splits],
-        arrays["children"].reshape(-1, 2)[:splits], arrays["roots"], arrays["leaves"])
+        arrays["offsets"][:splits],
+        arrays["thresholds"][:splits],
+        arrays["children"].reshape(-1, 2)[:splits],
+        arrays["roots"],
+        arrays["leaves"],
+    )

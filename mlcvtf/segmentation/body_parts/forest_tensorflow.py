@@ -28,9 +28,13 @@ LEAF, OPEN = -1, -2
 FLOATS, INTS = tf.TensorSpec([None], tf.float32), tf.TensorSpec([None], tf.int32)
 # Depth of a block's people; of its pixels row and column, address of the frame's
 # corner and length of a line, bounds, and class.
-SIGNATURE = (FLOATS, tf.TensorSpec([None, 2], tf.float32),
-             tf.TensorSpec([None, 2], tf.int32),
-             tf.TensorSpec([None, 4], tf.float32), INTS)
+SIGNATURE = (
+    FLOATS,
+    tf.TensorSpec([None, 2], tf.float32),
+    tf.TensorSpec([None, 2], tf.int32),
+    tf.TensorSpec([None, 4], tf.float32),
+    INTS,
+)
 
 
 class TensorFlowEngine:
@@ -47,12 +51,13 @@ class TensorFlowEngine:
         strategy: of `tf.distribute`; the current one by default.
     """
 
-    def __init__(self, people, pixels, classes, options, threads, tree, pool=None,
-                 strategy=None):
+    def __init__(
+        self, people, pixels, classes, options, threads, tree, pool=None, strategy=None
+    ):
         self._people, self._pixels, self._classes = people, pixels, classes
         self._options, self._tree, self._pool = options, tree, pool
         self._strategy = strategy or tf.distribute.get_strategy()
-        self._tables = information.tables()
+        self._tables = information.fixed_point_tables()
         self._offsets = np.zeros((0, 4), np.int16)
         self._thresholds = np.zeros(0, np.int16)
         self._children = np.zeros((0, 2), np.int32)
@@ -78,14 +83,16 @@ class TensorFlowEngine:
         thresholds = np.zeros(len(index), np.int16)
         for start in range(0, len(index), nodes):
             part = slice(start, start + nodes)
-            drawn = [candidates(self._options, self._tree, int(path), self._pool)
-                     for path in paths[part]]
+            drawn = [
+                candidates(self._options, self._tree, int(path), self._pool)
+                for path in paths[part]
+            ]
             tried = np.stack([offsets for offsets, _ in drawn])
             at = np.stack([thresholds for _, thresholds in drawn])
             each, rows = np.arange(len(drawn)), np.arange(len(drawn)) + start
             for low in range(0, count, some):
                 found = self._fill(index[part], tried[:, low : low + some], at)
-                best = information.best_split(found, *self._tables)
+                best = information.best_split(found, self._tables)
                 better = best[:, 0] > scores[part]
                 chosen = tried[each, low + best[:, 1]], at[each, best[:, 2]]
                 scores[rows[better]] = best[better, 0]
@@ -110,9 +117,13 @@ class TensorFlowEngine:
 
     def _growing(self):
         """Returns the tree so far, for `_slots`."""
-        return (tf.constant(self._offsets), tf.constant(self._thresholds),
-                tf.constant(self._children.reshape(-1)), tf.constant(self._root),
-                tf.constant(self._levels))
+        return (
+            tf.constant(self._offsets),
+            tf.constant(self._thresholds),
+            tf.constant(self._children.reshape(-1)),
+            tf.constant(self._root),
+            tf.constant(self._levels),
+        )
 
     def _count(self):
         total = np.zeros((self._open, self._classes), np.int64)
@@ -130,8 +141,13 @@ class TensorFlowEngine:
         sizes = (*offsets.shape[:2], thresholds.shape[1] + 1, self._classes)
         total = np.zeros(sizes, np.int64)
         tried = tf.constant(offsets.astype(np.float32) / np.float32(OFFSET_STEPS))
-        arguments = (self._growing(), tf.constant(number), tried,
-                     tf.constant(bins.astype(np.int32)), tf.constant(sizes))
+        arguments = (
+            self._growing(),
+            tf.constant(number),
+            tried,
+            tf.constant(bins.astype(np.int32)),
+            tf.constant(sizes),
+        )
         for block in self._blocks:
             total += self._reduced_histograms(block, *arguments).numpy()
         return total
@@ -203,8 +219,9 @@ def _values(block, offsets, pixels=None):
     """
     depth, places, addresses, bounds, _ = block
     if pixels is not None:
-        places, addresses, bounds = (tf.gather(part, pixels) for part in
-                                     (places, addresses, bounds))
+        places, addresses, bounds = (
+            tf.gather(part, pixels) for part in (places, addresses, bounds)
+        )
     here = tf.cast(places, tf.int32)
     here = addresses[:, 0] + here[:, 0] * addresses[:, 1] + here[:, 1]
     reciprocal = (1.0 / tf.gather(depth, here))[:, None]

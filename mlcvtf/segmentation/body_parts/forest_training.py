@@ -105,19 +105,31 @@ def train_forest(
     with tempfile.TemporaryDirectory(prefix="forest_") as scratch:
         folder = pathlib.Path(scratch if folder is None else folder)
         people = training_pixels.store_people(pictures, classes, folder)
-        text = repr((people.digest, classes, options,
-                     None if pool is None else np.asarray(pool).tolist()))
+        text = repr(
+            (
+                people.digest,
+                classes,
+                options,
+                None if pool is None else np.asarray(pool).tolist(),
+            )
+        )
         fingerprint = hashlib.sha256(text.encode()).hexdigest()
         trees = []
         for number in range(options.trees):
+
             def make(number=number):
                 pixels = training_pixels.draw_pixels(
-                    people, options.pixels_per_image, options.seed, number,
-                    options.bagging)
+                    people,
+                    options.pixels_per_image,
+                    options.seed,
+                    number,
+                    options.bagging,
+                )
                 return engine(people, pixels, classes, options, threads, number, pool)
 
-            trees.append(grow(make, options, folder / f"tree_{number}.npz",
-                              fingerprint, report))
+            trees.append(
+                grow(make, options, folder / f"tree_{number}.npz", fingerprint, report)
+            )
         return join(trees)
 
 
@@ -154,7 +166,8 @@ def candidates(
     random = np.random.Generator(np.random.Philox(key=key))
     if pool is None:
         offsets = features.sample_offsets(
-            random, options.features, options.largest_offset)
+            random, options.features, options.largest_offset
+        )
     else:
         offsets = pool[random.integers(0, len(pool), options.features)]
     return offsets, features.sample_thresholds(random, options.thresholds)
@@ -186,7 +199,8 @@ class Growth:
         if len(self._parents):
             parents = self._parents[leaf]
             self._children[parents[:, 0], parents[:, 1]] = -1 - (
-                sum(map(len, self._leaves)) + np.arange(len(parents)))
+                sum(map(len, self._leaves)) + np.arange(len(parents))
+            )
             self._parents = self._parents[keep]
         self._leaves.append(self.counts[leaf])
         self.counts, self.paths = self.counts[keep], self.paths[keep]
@@ -201,7 +215,8 @@ class Growth:
         if len(self._parents):
             self._children[self._parents[:, 0], self._parents[:, 1]] = index
         self._children = np.concatenate(
-            [self._children, np.zeros((len(index), 2), np.int64)])
+            [self._children, np.zeros((len(index), 2), np.int64)]
+        )
         self._parents = np.stack([np.repeat(index, 2), np.tile([0, 1], len(index))], 1)
         self.paths = (2 * self.paths[:, None] + [0, 1]).ravel()
         self.counts = counts.reshape(-1, counts.shape[2]).astype(np.int64)
@@ -240,17 +255,17 @@ def grow(make_engine, options, path, fingerprint, report=None) -> Tree:
         return stored
     engine = make_engine()
     growth = Growth(engine.root_counts())
-    small, logarithms = information.tables()
+    tables = information.fixed_point_tables()
     for level in range(options.depth):
         if level < len(stored):
             index, offsets, thresholds = stored[level]
         else:
             index = np.flatnonzero(
                 (growth.counts.sum(1) >= options.minimum_samples)
-                & ((growth.counts > 0).sum(1) > 1))
+                & ((growth.counts > 0).sum(1) > 1)
+            )
             scores, offsets, thresholds = engine.search(index, growth.paths[index])
-            gain = scores > information.node_score(
-                growth.counts[index], small, logarithms)
+            gain = scores > information.node_score(growth.counts[index], tables)
             index, offsets, thresholds = index[gain], offsets[gain], thresholds[gain]
         growth.close(index)
         if not len(index):
@@ -268,11 +283,19 @@ def grow(make_engine, options, path, fingerprint, report=None) -> Tree:
 
 
 def _store_levels(path, levels, fingerprint):
-    index, offsets, thresholds = (np.concatenate(part)
-                                  for part in zip(*levels, strict=True))
-    _write(path, {"fingerprint": np.array(fingerprint), "index": index,
-                  "offsets": offsets, "thresholds": thresholds,
-                  "sizes": np.array([len(level[0]) for level in levels])})
+    index, offsets, thresholds = (
+        np.concatenate(part) for part in zip(*levels, strict=True)
+    )
+    _write(
+        path,
+        {
+            "fingerprint": np.array(fingerprint),
+            "index": index,
+            "offsets": offsets,
+            "thresholds": thresholds,
+            "sizes": np.array([len(level[0]) for level in levels]),
+        },
+    )
 
 
 def _write(path, arrays):
@@ -296,8 +319,15 @@ def _load(path, fingerprint):
             found = Tree(*(arrays[name] for name in Tree._fields))
         else:
             ends = np.cumsum(arrays["sizes"])[:-1]
-            found = list(zip(*(np.split(arrays[name], ends) for name in
-                               ("index", "offsets", "thresholds")), strict=True))
+            found = list(
+                zip(
+                    *(
+                        np.split(arrays[name], ends)
+                        for name in ("index", "offsets", "thresholds")
+                    ),
+                    strict=True,
+                )
+            )
     except Exception as error:
         raise InputError(
             f"a stopped training is read from {path}, which is damaged: {error}"

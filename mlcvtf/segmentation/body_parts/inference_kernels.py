@@ -12,16 +12,31 @@ BLOCK = 512
 
 
 @numba.njit(nogil=True, cache=True)
-def classify(padded, height, width, pixels, lines, links, rows, roots, levels, leaves,
-             sums, parts):
+def classify(
+    padded,
+    height,
+    width,
+    pixels,
+    lines,
+    links,
+    rows,
+    roots,
+    levels,
+    leaves,
+    sums,
+    parts,
+):
     """Finds the leaves of pixels, adds their distributions and picks the largest.
 
     Args:
         padded: float32 `[(height + 2) (width + 2)]`, of `features.pad_depth`.
-        height: of the picture without its frame; so is width.
+        height: of the picture without its frame.
+        width: likewise.
         pixels: int64 `[n]`, row times width plus column, of known depth.
-        lines: float32 `[8 m]`, see `compiled_forest`; links: the same memory as uint32;
-            rows: int32 `[m]`; roots: uint32 `[trees]`.
+        lines: float32 `[8 m]`, see `compiled_forest`.
+        links: the same memory as uint32.
+        rows: int32 `[m]`.
+        roots: uint32 `[trees]`.
         levels: of the deepest tree.
         leaves: uint8 `[k, classes]`.
         sums: uint16 `[n, classes]`, filled.
@@ -41,8 +56,18 @@ def classify(padded, height, width, pixels, lines, links, rows, roots, levels, l
         for tree in range(roots.size):
             at[:count] = roots[tree]
             for _ in range(levels):
-                if not _descend(padded, height, width, lines, links, count, column,
-                                row, reciprocal, at):
+                if not _descend(
+                    padded,
+                    height,
+                    width,
+                    lines,
+                    links,
+                    count,
+                    column,
+                    row,
+                    reciprocal,
+                    at,
+                ):
                     break
             for i in range(count):
                 leaf = leaves[rows[at[i]]]
@@ -82,7 +107,9 @@ def _descend(padded, height, width, lines, links, count, column, row, reciprocal
         x = min(max(column[i] + lines[line + np.uint64(2)] * z, low), right)
         y = min(max(row[i] + lines[line + np.uint64(3)] * z, low), bottom)
         value -= padded[np.uint64(np.uint32(y) * stride + np.uint32(x))]
-        below = links[line + np.uint64(5)] + np.uint32(value >= lines[line + np.uint64(4)])
+        below = links[line + np.uint64(5)] + np.uint32(
+            value >= lines[line + np.uint64(4)]
+        )
         moved |= below ^ at[i]
         at[i] = below
     return moved != 0

@@ -17,7 +17,7 @@ PLACES = 20
 SMALL = 1 << 16
 
 
-def tables() -> tuple[np.ndarray, np.ndarray]:
+def fixed_point_tables() -> tuple[np.ndarray, np.ndarray]:
     """Returns n log2 n of small numbers and the logarithms of them, in fixed point.
 
     Returns:
@@ -29,19 +29,20 @@ def tables() -> tuple[np.ndarray, np.ndarray]:
     return np.arange(SMALL, dtype=np.int64) * logarithms[:SMALL], logarithms
 
 
-def n_log_n(numbers, small, logarithms) -> np.ndarray:
+def n_log_n(numbers, tables) -> np.ndarray:
     """Computes n log2 n in fixed point.
 
     Args:
         numbers: int64 of any shape, 0 to 2^31.
-        small: of `tables`; so are the logarithms.
+        tables: of `fixed_point_tables`.
 
     Returns:
         int64 of that shape, in 2^-20.
 
-    >>> int(n_log_n(np.array(8), *tables())) / 2**20
+    >>> int(n_log_n(np.array(8), fixed_point_tables())) / 2**20
     24.0
     """
+    small, logarithms = tables
     numbers = np.asarray(numbers, np.int64)
     shift = np.zeros_like(numbers)
     for _ in range(16):
@@ -53,27 +54,27 @@ def n_log_n(numbers, small, logarithms) -> np.ndarray:
     return np.where(numbers < SMALL, small[np.minimum(numbers, SMALL - 1)], large)
 
 
-def node_score(counts, small, logarithms) -> np.ndarray:
+def node_score(counts, tables) -> np.ndarray:
     """Returns minus n times the entropy of nodes, which a split makes larger.
 
     Args:
         counts: int `[..., classes]`.
-        small: of `tables`; so are the logarithms.
+        tables: of `fixed_point_tables`.
 
     Returns:
         int64 `[...]` in 2^-20 bits.
     """
-    inner = n_log_n(counts, small, logarithms).sum(-1)
-    return inner - n_log_n(np.sum(counts, -1, dtype=np.int64), small, logarithms)
+    inner = n_log_n(counts, tables).sum(-1)
+    return inner - n_log_n(np.sum(counts, -1, dtype=np.int64), tables)
 
 
-def best_split(histograms, small, logarithms) -> np.ndarray:
+def best_split(histograms, tables) -> np.ndarray:
     """Picks the split of each node that gains most information.
 
     Args:
         histograms: int `[nodes, features, thresholds + 1, classes]`: how many pixels
             have how many thresholds at or below their value.
-        small: of `tables`; so are the logarithms.
+        tables: of `fixed_point_tables`.
 
     Returns:
         int64 `[nodes, 3]`: score, feature, threshold; of several best ones the lowest
@@ -81,7 +82,7 @@ def best_split(histograms, small, logarithms) -> np.ndarray:
     """
     left = np.cumsum(histograms, axis=2, dtype=np.int64)
     right = left[:, :, -1:] - left
-    scores = node_score(left, small, logarithms) + node_score(right, small, logarithms)
+    scores = node_score(left, tables) + node_score(right, tables)
     # Behind the last threshold nothing is right of it.
     scores = scores[:, :, :-1]
     flat = scores.reshape(len(scores), -1)

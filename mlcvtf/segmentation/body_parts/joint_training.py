@@ -72,7 +72,8 @@ def learn_joints(
             push = push_back(found, truths[:, joint], seen)
             proposed = [_pushed(rows, push) for rows in found]
             precision = joint_average_precision(
-                proposed, truths[:, joint : joint + 1], seen[:, None])[0]
+                proposed, truths[:, joint : joint + 1], seen[:, None]
+            )[0]
             if precision > best[joint]:
                 best[joint] = precision
                 for array, value in zip(learned, (*values, push), strict=True):

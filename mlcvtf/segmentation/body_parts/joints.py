@@ -80,8 +80,10 @@ def default_model(labels_of_joints, classes: int) -> JointModel:
         if not labels or min(labels) < 1 or max(labels) > classes:
             raise ValueError(f"A joint has labels of 1 to {classes}, received {labels}")
         parts[joint, np.array(labels) - 1] = True
-    filled = [np.full(len(parts), value, np.float32)
-              for value in (BANDWIDTH, THRESHOLD, PUSH_BACK)]
+    filled = [
+        np.full(len(parts), value, np.float32)
+        for value in (BANDWIDTH, THRESHOLD, PUSH_BACK)
+    ]
     return JointModel(parts, *filled)
 
 
@@ -104,13 +106,19 @@ def propose(
     found = [np.zeros((0, 5))]
     for joint, parts in enumerate(model.parts):
         modes = find_modes(
-            points, probabilities[:, parts].sum(1), float(model.bandwidths[joint]),
-            float(model.thresholds[joint]))
+            points,
+            probabilities[:, parts].sum(1),
+            float(model.bandwidths[joint]),
+            float(model.thresholds[joint]),
+        )
         modes[:, 2] += model.push_backs[joint]
         found.append(np.insert(modes, 0, joint, axis=1))
     rows = np.concatenate(found)
-    return Proposals(rows[:, 0].astype(np.int64), rows[:, 1:4].astype(np.float32),
-                     rows[:, 4].astype(np.float32))
+    return Proposals(
+        rows[:, 0].astype(np.int64),
+        rows[:, 1:4].astype(np.float32),
+        rows[:, 4].astype(np.float32),
+    )
 
 
 def find_modes(points, probabilities, bandwidth: float, threshold: float):
@@ -135,8 +143,11 @@ def find_modes(points, probabilities, bandwidth: float, threshold: float):
     # Differences of places are small beside the distance to the camera.
     middle = points.mean(0)
     centres, mass, started = _merge(
-        points - middle, weights, np.where(starts, weights, 0.0),
-        bandwidth / CELLS_PER_BANDWIDTH)
+        points - middle,
+        weights,
+        np.where(starts, weights, 0.0),
+        bandwidth / CELLS_PER_BANDWIDTH,
+    )
     from_ = started > 0
     modes = _climb(centres[from_], started[from_], centres, mass, bandwidth)
     modes[:, :3] += middle
@@ -158,14 +169,14 @@ def best_joints(model: JointModel, proposals: Proposals) -> np.ndarray:
     result[:, 3] = 0
     # The last one written is the first of its joint.
     for i in range(len(proposals.joints) - 1, -1, -1):
-        result[proposals.joints[i]] = [*proposals.positions[i],
-                                       proposals.confidences[i]]
+        result[proposals.joints[i]] = [
+            *proposals.positions[i],
+            proposals.confidences[i],
+        ]
     return result
 
 
-def visible_joints(
-    model: JointModel, labels: np.ndarray, least: int = 5
-) -> np.ndarray:
+def visible_joints(model: JointModel, labels: np.ndarray, least: int = 5) -> np.ndarray:
     """Says which joints are in sight: those with pixels of their parts.
 
     Args:

@@ -38,13 +38,9 @@ def _n_log_n(small, logarithms, n):
 def _load(pixels, order, start, stop, depth, place, reals, ints, base):
     """Fetches what features need of the pixels order[start:stop].
 
-    Args:
-        pixels: int32 `[n, 4]`: image, row, column, label.
-        place: int64 `[images, 6]`, see `training_pixels`.
-        reals: float32 `[7, BLOCK]`, filled: column, row, reciprocal of the depth, and
-            the lowest and highest column and row.
-        ints: int32 `[2, BLOCK]`, filled: label and line length.
-        base: int64 `[BLOCK]`, filled: address of the picture's frame corner.
+    Filled are `reals`, float32 `[7, BLOCK]`: column, row, reciprocal of the depth, and
+    the lowest and highest column and row; `ints`, int32 `[2, BLOCK]`: label and length
+    of a line; `base`, int64 `[BLOCK]`: address of the picture's frame corner.
     """
     for i in range(stop - start):
         p = order[start + i]
@@ -71,10 +67,8 @@ def _load(pixels, order, start, stop, depth, place, reals, ints, base):
 def _steps(offset, count, depth, reals, ints, base, first, second, steps):
     """Computes one feature of a block's pixels in whole steps of a threshold.
 
-    Args:
-        offset: int16 `[4]`.
-        first: int64 `[BLOCK]`, scratch; so is second.
-        steps: int32 `[BLOCK]`, filled: the integer below 512 f, within -512..511.
+    Filled are `steps`, int32 `[BLOCK]`: the integer below 512 f, within -512..511;
+    `first` and `second`, int64 `[BLOCK]`, are scratch.
     """
     ux, uy = np.float32(offset[0]) * SCALE, np.float32(offset[1]) * SCALE
     vx, vy = np.float32(offset[2]) * SCALE, np.float32(offset[3]) * SCALE
@@ -94,20 +88,36 @@ def _steps(offset, count, depth, reals, ints, base, first, second, steps):
 
 
 @numba.njit(nogil=True, cache=True)
-def search(pixels, order, ranges, depth, place, offsets, thresholds, low, high,
-           classes, small, logarithms, best):
+def search(
+    pixels,
+    order,
+    ranges,
+    depth,
+    place,
+    offsets,
+    thresholds,
+    low,
+    high,
+    classes,
+    small,
+    logarithms,
+    best,
+):
     """Finds the best of the candidates `low` to `high` of each node.
 
     Args:
         pixels: int32 `[n, 4]`: image, row, column, label.
         order: int32 `[n]`, the pixels by node.
         ranges: int64 `[m, 2]`, where each node's pixels are in `order`.
-        depth: float32, flat; place: int64 `[images, 6]`, see `training_pixels`.
+        depth: float32, flat, see `training_pixels.People`.
+        place: int64 `[images, 6]`, likewise.
         offsets: int16 `[m, f, 4]`.
         thresholds: int16 `[m, t]`, ascending.
-        low: the first feature; high: the one behind the last.
+        low: the first feature.
+        high: the one behind the last.
         classes: how many.
-        small: of `information.tables`; so are the logarithms.
+        small: of `information.fixed_point_tables`.
+        logarithms: likewise.
         best: int64 `[m, 3]`, filled: score, feature, threshold. The lowest feature and
             then the lowest threshold of several best.
     """
@@ -135,14 +145,32 @@ def search(pixels, order, ranges, depth, place, offsets, thresholds, low, high,
                     for i in range(stop - start):
                         ints[0, i] = column[ints[0, i]]
                 for f in range(some):
-                    _steps(offsets[k, chunk + f], stop - start, depth, reals, ints,
-                           base, first, second, steps)
+                    _steps(
+                        offsets[k, chunk + f],
+                        stop - start,
+                        depth,
+                        reals,
+                        ints,
+                        base,
+                        first,
+                        second,
+                        steps,
+                    )
                     histogram = histograms[f]
                     for i in range(stop - start):
                         histogram[bins[steps[i] + THRESHOLD_STEPS] + ints[0, i]] += 1
             for f in range(some):
-                _best_threshold(histograms[f], count, present, totals, end - begin,
-                                small, logarithms, chunk + f, best[k])
+                _best_threshold(
+                    histograms[f],
+                    count,
+                    present,
+                    totals,
+                    end - begin,
+                    small,
+                    logarithms,
+                    chunk + f,
+                    best[k],
+                )
 
 
 @numba.njit(nogil=True, cache=True)
@@ -171,8 +199,9 @@ def _fill_bins(thresholds, present, bins):
 
 
 @numba.njit(nogil=True, cache=True)
-def _best_threshold(histogram, count, present, totals, n, small, logarithms, feature,
-                    best):
+def _best_threshold(
+    histogram, count, present, totals, n, small, logarithms, feature, best
+):
     """Moves pixels from right to left, threshold by threshold, and keeps the best."""
     left, right = np.zeros(present, np.int64), totals[:present].copy()
     score, n_left = np.int64(0), np.int64(0)
@@ -199,12 +228,17 @@ def _best_threshold(histogram, count, present, totals, n, small, logarithms, fea
 
 
 @numba.njit(nogil=True, cache=True)
-def partition(pixels, order, ranges, depth, place, offsets, thresholds, middles,
-              counts):
+def partition(
+    pixels, order, ranges, depth, place, offsets, thresholds, middles, counts
+):
     """Sorts each node's pixels into those left and right of its threshold.
 
     Args:
-        pixels: as of `search`; so are order (changed), ranges, depth and place.
+        pixels: as of `search`.
+        order: as of `search`; changed.
+        ranges: as of `search`.
+        depth: as of `search`.
+        place: as of `search`.
         offsets: int16 `[m, 4]`, of the chosen features.
         thresholds: int16 `[m]`.
         middles: int64 `[m]`, filled: where the right child's pixels start.
@@ -222,8 +256,9 @@ def partition(pixels, order, ranges, depth, place, offsets, thresholds, middles,
         for start in range(begin, end, BLOCK):
             stop = min(start + BLOCK, end)
             _load(pixels, order, start, stop, depth, place, reals, ints, base)
-            _steps(offsets[k], stop - start, depth, reals, ints, base, first, second,
-                   steps)
+            _steps(
+                offsets[k], stop - start, depth, reals, ints, base, first, second, steps
+            )
             for i in range(stop - start):
                 p = order[start + i]
                 if steps[i] < thresholds[k]:

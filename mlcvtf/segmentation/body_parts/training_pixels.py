@@ -75,9 +75,10 @@ def store_people(
     folder.mkdir(parents=True, exist_ok=True)
     place, address, area, seen = [], 0, 0, np.zeros(classes + 1, bool)
     digest = hashlib.sha256()
-    with open(folder / "depth.f32", "wb") as depths, open(
-        folder / "labels.u8", "wb"
-    ) as all_labels:
+    with (
+        open(folder / "depth.f32", "wb") as depths,
+        open(folder / "labels.u8", "wb") as all_labels,
+    ):
         for number, picture in enumerate(pictures):
             try:
                 depth, labels = _checked(picture, classes)
