@@ -7,6 +7,7 @@ import pytest
 
 from mlcvtf.errors import InputError
 from mlcvtf.segmentation.body_parts import features
+from mlcvtf.segmentation.body_parts.candidates import sample_pool
 from tests.segmentation.scenes import scene
 
 
@@ -32,8 +33,7 @@ def test_equal_a_slow_loop():
     depth, labels = scene(3)
     rows, columns = np.nonzero((labels > 0) & (depth > 0))
     rows, columns = rows[::37], columns[::37]
-    random = np.random.default_rng(0)
-    offsets = features.sample_offsets(random, 40, 129.0)
+    offsets = sample_pool(0, 40, 129.0)
     values = features.depth_features(depth, rows, columns, offsets)
     for i, (row, column) in enumerate(zip(rows, columns, strict=True)):
         for j, offset in enumerate(offsets.tolist()):
@@ -59,18 +59,6 @@ def test_what_is_missing_or_outside_is_far_away():
     offsets = np.array([[-128, -128, 0, 0], [0, 0, 600, 0], [600, 0, 0, 600]], np.int16)
     values = features.depth_features(depth, [1], [1], offsets)[0]
     np.testing.assert_array_equal(values, [far - 1, 1 - far, 0])
-
-
-def test_samples_fill_their_range():
-    random = np.random.default_rng(1)
-    offsets = features.sample_offsets(random, 5000, 129.0) / 128
-    assert offsets.min() >= -129 and offsets.max() <= 129
-    np.testing.assert_allclose(offsets.std(0), 129 / math.sqrt(3), rtol=0.03)
-    thresholds = features.sample_thresholds(random, 5000)
-    assert (np.diff(thresholds) >= 0).all()
-    assert thresholds[0] < -500 and thresholds[-1] > 500
-    # A cubed uniform number is within 1/8 half of the time.
-    assert 0.47 < np.mean(np.abs(thresholds) < 64) < 0.53
 
 
 @pytest.mark.parametrize(

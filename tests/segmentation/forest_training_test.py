@@ -10,10 +10,10 @@ from mlcvtf.segmentation.body_parts import (
     compiled_growth,
     features,
     forest,
-    forest_training,
     information,
     training_pixels,
 )
+from mlcvtf.segmentation.body_parts.candidates import candidates, sample_pool
 from mlcvtf.segmentation.body_parts.forest_training import Options, train_forest
 from tests.case import child
 from tests.segmentation.scenes import CLASSES, scene, scenes
@@ -58,8 +58,9 @@ class SlowEngine:
         found = []
         for node, path in zip(index, paths, strict=True):
             own = self.open[node]
-            offsets, thresholds = forest_training.candidates(
-                self.options, self.tree, int(path), self.pool
+            offsets, thresholds = (
+                part[0]
+                for part in candidates(self.options, self.tree, [path], self.pool)
             )
             bins = (self.values(own, offsets)[..., None] >= thresholds / 512).sum(-1)
             histogram = np.zeros((len(offsets), len(thresholds) + 1, self.classes), int)
@@ -165,7 +166,7 @@ def test_few_samples_make_leaves():
 
 
 def test_a_pool_is_all_that_is_tried():
-    pool = features.sample_offsets(np.random.default_rng(0), 9, 129.0)
+    pool = sample_pool(0, 9, 129.0)
     found = train_forest(scenes(8), CLASSES, TINY, pool=pool)
     assert {tuple(o) for o in found.offsets.tolist()} <= {
         tuple(o) for o in pool.tolist()

@@ -11,7 +11,7 @@ import os
 import numpy as np
 
 from mlcvtf.segmentation.body_parts import information, kernels
-from mlcvtf.segmentation.body_parts.forest_training import candidates
+from mlcvtf.segmentation.body_parts.candidates import candidates
 
 # Pieces of work for each thread and level, and nodes of one, whose candidates are in
 # memory together.
@@ -31,7 +31,7 @@ class CompiledEngine:
         options: `forest_training.Options`.
         threads: that work side by side.
         tree: number of the tree.
-        pool: int16 `[k, 4]`, or None; see `forest_training.candidates`.
+        pool: int16 `[k, 4]`, or None; see `candidates.candidates`.
     """
 
     def __init__(self, people, pixels, classes, options, threads, tree, pool=None):
@@ -66,13 +66,8 @@ class CompiledEngine:
 
         def run(piece):
             nodes, low, high = piece
-            drawn = [
-                candidates(self._options, self._tree, int(path), self._pool)
-                for path in paths[nodes]
-            ]
-            tried = np.stack([offsets for offsets, _ in drawn])
-            at = np.stack([thresholds for _, thresholds in drawn])
-            found = np.empty((len(drawn), 3), np.int64)
+            tried, at = candidates(self._options, self._tree, paths[nodes], self._pool)
+            found = np.empty((len(at), 3), np.int64)
             kernels.search(
                 self._pixels,
                 self._order,
@@ -87,7 +82,7 @@ class CompiledEngine:
                 *self._tables,
                 found,
             )
-            each = np.arange(len(drawn))
+            each = np.arange(len(at))
             return nodes, found, tried[each, found[:, 1]], at[each, found[:, 2]]
 
         # In the order of the pieces, so that the lowest feature stays of equal ones.

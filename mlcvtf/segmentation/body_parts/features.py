@@ -134,34 +134,3 @@ def probe_differences(padded, rows, columns, offsets) -> np.ndarray:
         return padded[np.clip(row, 0, padded.shape[0] - 1).astype(np.int64), column]
 
     return probe(steps[..., 0], steps[..., 1]) - probe(steps[..., 2], steps[..., 3])
-
-
-def sample_offsets(
-    random: np.random.Generator, count: int, largest: float
-) -> np.ndarray:
-    """Draws the offsets of features, every coordinate uniform within +-`largest`.
-
-    Args:
-        random: source of numbers.
-        count: how many features.
-        largest: pixel metres, at most 255.
-
-    Returns:
-        int16 `[count, 4]` in 1/128 pixel metres.
-    """
-    steps = round(largest * OFFSET_STEPS)
-    return random.integers(-steps, steps, (count, 4), np.int16, endpoint=True)
-
-
-def sample_thresholds(random: np.random.Generator, count: int) -> np.ndarray:
-    """Draws a node's thresholds within one metre, denser near 0 (a cubed uniform).
-
-    Args:
-        random: source of numbers.
-        count: how many.
-
-    Returns:
-        int16 `[count]`, ascending, in 1/512 metres.
-    """
-    share = 2.0 * random.random(count) - 1.0
-    return np.sort(np.rint(LARGEST_THRESHOLD * share * share * share)).astype(np.int16)

@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from mlcvtf.segmentation.body_parts import information
+from mlcvtf.segmentation.body_parts.candidates import candidates
 from mlcvtf.segmentation.body_parts.features import OFFSET_STEPS, THRESHOLD_STEPS
-from mlcvtf.segmentation.body_parts.forest_training import candidates
 
 # Pixels of a block, features that are computed at once, and integers of the histograms
 # that are filled in one pass over the pictures.
@@ -83,13 +83,8 @@ class TensorFlowEngine:
         thresholds = np.zeros(len(index), np.int16)
         for start in range(0, len(index), nodes):
             part = slice(start, start + nodes)
-            drawn = [
-                candidates(self._options, self._tree, int(path), self._pool)
-                for path in paths[part]
-            ]
-            tried = np.stack([offsets for offsets, _ in drawn])
-            at = np.stack([thresholds for _, thresholds in drawn])
-            each, rows = np.arange(len(drawn)), np.arange(len(drawn)) + start
+            tried, at = candidates(self._options, self._tree, paths[part], self._pool)
+            each, rows = np.arange(len(at)), np.arange(len(at)) + start
             for low in range(0, count, some):
                 found = self._fill(index[part], tried[:, low : low + some], at)
                 best = information.best_split(found, self._tables)

@@ -147,38 +147,12 @@ def check(options: Options, classes: int) -> None:
             raise InputError(f"{name} is {least} to {most}, received {value}")
 
 
-def candidates(
-    options: Options, tree: int, path: int, pool: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draws what is tried at a node, the same wherever and whenever it is called.
-
-    Args:
-        options: of the forest.
-        tree: number of the tree.
-        path: the node's place: 1 for the root, the left child of p is 2 p, the right
-            one 2 p + 1.
-        pool: int16 `[k, 4]` to choose features from, or None for all.
-
-    Returns:
-        offsets: int16 `[features, 4]`; thresholds: int16 `[thresholds]`, ascending.
-    """
-    key = np.array([(options.seed << 8) | tree, path], np.uint64)
-    random = np.random.Generator(np.random.Philox(key=key))
-    if pool is None:
-        offsets = features.sample_offsets(
-            random, options.features, options.largest_offset
-        )
-    else:
-        offsets = pool[random.integers(0, len(pool), options.features)]
-    return offsets, features.sample_thresholds(random, options.thresholds)
-
-
 class Growth:
     """A tree that grows, and its nodes that are not decided yet.
 
     Attributes:
         counts: int64 `[m, classes]`: pixels of the open nodes.
-        paths: int64 `[m]`: their places, as of `candidates`.
+        paths: int64 `[m]`: their places, as of `candidates.candidates`.
         levels: decisions so far, from which the tree can be grown again: for each
             level (index into the open nodes, offsets, thresholds) of those split.
     """

@@ -129,10 +129,11 @@ def search(
     bins = np.empty(2 * THRESHOLD_STEPS, np.int32)
     histograms = np.empty((FEATURES, (count + 1) * classes), np.int32)
     column = np.empty(classes, np.int32)
-    totals = np.empty(classes, np.int64)
+    # Pixels of each class: of the node, left of a threshold, and right of it.
+    counts = np.empty((3, classes), np.int64)
     for k in range(ranges.shape[0]):
         begin, end = ranges[k, 0], ranges[k, 1]
-        present = _present(pixels, order, begin, end, column, totals)
+        present = _present(pixels, order, begin, end, column, counts[0])
         _fill_bins(thresholds[k], present, bins)
         best[k, 0] = np.iinfo(np.int64).min
         for chunk in range(low, high, FEATURES):
@@ -164,7 +165,7 @@ def search(
                     histograms[f],
                     count,
                     present,
-                    totals,
+                    counts,
                     end - begin,
                     small,
                     logarithms,
@@ -200,10 +201,11 @@ def _fill_bins(thresholds, present, bins):
 
 @numba.njit(nogil=True, cache=True)
 def _best_threshold(
-    histogram, count, present, totals, n, small, logarithms, feature, best
+    histogram, count, present, counts, n, small, logarithms, feature, best
 ):
     """Moves pixels from right to left, threshold by threshold, and keeps the best."""
-    left, right = np.zeros(present, np.int64), totals[:present].copy()
+    left, right = counts[1], counts[2]
+    left[:present], right[:present] = 0, counts[0, :present]
     score, n_left = np.int64(0), np.int64(0)
     for c in range(present):
         score += _n_log_n(small, logarithms, right[c])
