@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mlcvtf.errors import InputError
+
 # The paper's means over parts: bandwidth and push-back in metres, and threshold.
 BANDWIDTH, THRESHOLD, PUSH_BACK = 0.065, 0.14, 0.039
 LEAST_PROBABILITY = 0.02
@@ -85,6 +87,62 @@ def default_model(labels_of_joints, classes: int) -> JointModel:
         for value in (BANDWIDTH, THRESHOLD, PUSH_BACK)
     ]
     return JointModel(parts, *filled)
+
+
+def to_card(model: JointModel, names) -> list[dict]:
+    """Returns a model as a card has it.
+
+    Args:
+        model: of the joints.
+        names: of the joints.
+
+    Returns:
+        One dict a joint: its name, the labels of its parts from 1, bandwidth and
+        push-back in metres, and threshold.
+    """
+    return [
+        {
+            "name": name,
+            "labels": (np.flatnonzero(model.parts[joint]) + 1).tolist(),
+            "bandwidth": float(model.bandwidths[joint]),
+            "threshold": float(model.thresholds[joint]),
+            "push_back": float(model.push_backs[joint]),
+        }
+        for joint, name in enumerate(names)
+    ]
+
+
+def from_card(entries: list[dict], classes: int) -> JointModel:
+    """Reads what `to_card` gave.
+
+    Args:
+        entries: of the card.
+        classes: number of parts.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: an entry is not as above.
+    """
+    try:
+        model = default_model([entry["labels"] for entry in entries], classes)
+        numbers = [
+            np.array([entry[key] for entry in entries], np.float32)
+            for key in ("bandwidth", "threshold", "push_back")
+        ]
+        good = np.isfinite(numbers).all() and (numbers[0] > 0).all()
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(
+            "a card's joints have labels, bandwidth, threshold and push_back; "
+            f"received others: {error}"
+        ) from None
+    if not good:
+        raise InputError(
+            "a card's joints have finite numbers and bandwidths above 0, received "
+            f"{[number.tolist() for number in numbers]}"
+        )
+    return JointModel(model.parts, *numbers)
 
 
 def propose(
