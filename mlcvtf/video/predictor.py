@@ -118,7 +118,7 @@ class Predictor:
         self.card, self.runtime, self.signatures = card, runtime, functions
         self.model_hash = model_hash(card)
         self._longest_side = card["input"].get("longest_side", 0)
-        depth = card["input"]["name"] == "depth"
+        depth = card["input"].get("name") == "depth"
         self._check = _check_depth if depth else _check_pixels
 
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
@@ -211,7 +211,7 @@ def _check_depth(depth, rank):
 
 def _blank(card):
     """Returns a picture without anything, such as the model takes."""
-    if card["input"]["name"] == "depth":
+    if card["input"].get("name") == "depth":
         return np.zeros((MULTIPLE, MULTIPLE), np.float32)
     return np.zeros((MULTIPLE, MULTIPLE, 3), np.uint8)
 
