@@ -208,6 +208,8 @@ def test_another_training_in_the_folder_is_refused(tmp_path):
     train_forest(scenes(8), CLASSES, TINY, tmp_path)
     with pytest.raises(InputError, match="same pictures and options"):
         train_forest(None, CLASSES, TINY._replace(features=41), tmp_path)
+    with pytest.raises(InputError, match="show 6 parts, received 5"):
+        train_forest(None, 5, TINY, tmp_path)
     (tmp_path / "tree_1.npz").write_bytes(b"PK no archive")
     with pytest.raises(InputError, match="tree_1.npz, which is damaged"):
         train_forest(None, CLASSES, TINY, tmp_path)
@@ -229,8 +231,8 @@ def test_work_is_shared_by_pixels():
         for nodes, low, high in found
     ]
     # The largest node is cut by features; nothing weighs much more than the rest.
-    assert sum(nodes == slice(0, 1) for nodes, _, _ in found) == 4
-    assert max(costs) < 0.3 * sum(costs)
+    assert sum(nodes == slice(0, 1) for nodes, _, _ in found) > 8
+    assert max(costs) < 0.15 * sum(costs)
 
 
 def test_bagging_draws_with_replacement(tmp_path):

@@ -17,6 +17,8 @@ from mlcvtf.segmentation.body_parts.candidates import candidates
 # memory together.
 PIECES = 8
 MOST_NODES = 256
+# Features of the smallest piece of a node: fewer would fetch its pixels in vain.
+GRAIN = 4
 # A node costs as much as this many pixels besides its own.
 NODE_COST = 100
 
@@ -158,9 +160,8 @@ def pieces(sizes: np.ndarray, count: int, threads: int) -> list:
         if own > target:
             if node > start:
                 found.append((slice(start, node), 0, count))
-            parts = min(-(-own // target), -(-count // kernels.FEATURES))
-            # In whole blocks of the kernel's histograms.
-            step = -(-count // (parts * kernels.FEATURES)) * kernels.FEATURES
+            parts = min(-(-own // target), -(-count // GRAIN))
+            step = -(-count // (parts * GRAIN)) * GRAIN
             found += [
                 (slice(node, node + 1), low, min(low + step, count))
                 for low in range(0, count, step)

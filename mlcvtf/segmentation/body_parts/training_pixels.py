@@ -71,7 +71,7 @@ def store_people(
     """
     folder = pathlib.Path(folder)
     if (folder / "people.json").is_file():
-        return load_people(folder)
+        return load_people(folder, classes)
     folder.mkdir(parents=True, exist_ok=True)
     place, address, area, seen = [], 0, 0, np.zeros(classes + 1, bool)
     digest = hashlib.sha256()
@@ -109,14 +109,21 @@ def store_people(
     partial = folder / "people.json.partial"
     partial.write_text(json.dumps(content), encoding="utf-8")
     os.replace(partial, folder / "people.json")
-    return load_people(folder)
+    return load_people(folder, classes)
 
 
-def load_people(folder: str | pathlib.Path) -> People:
+def load_people(folder: str | pathlib.Path, classes: int) -> People:
     """Maps what `store_people` wrote into memory.
 
+    Args:
+        folder: of the store.
+        classes: number of parts.
+
+    Returns:
+        The people.
+
     Raises:
-        InputError: the files are not whole.
+        InputError: the files are not whole, or of another number of parts.
     """
     folder = pathlib.Path(folder)
     try:
@@ -126,12 +133,17 @@ def load_people(folder: str | pathlib.Path) -> People:
         labels = np.memmap(folder / "labels.u8", np.uint8, "r")
         whole = depth.size == np.sum((place[:, 3] + 2) * (place[:, 4] + 2))
         whole &= labels.size == np.sum(place[:, 3] * place[:, 4])
+        stored = content["classes"]
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise InputError(
             f"a store of training pictures is whole, {folder} is not: {error}"
         ) from None
     if not whole:
         raise InputError(f"a store of training pictures is whole, {folder} is cut off")
+    if stored != classes:
+        raise InputError(
+            f"the training pictures in {folder} show {stored} parts, received {classes}"
+        )
     return People(np.asarray(depth), np.asarray(labels), place, content["digest"])
 
 
