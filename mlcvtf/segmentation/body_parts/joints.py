@@ -10,7 +10,7 @@ modes from all pixels whose probability exceeds a learned threshold; a mode's
 confidence is the weight of the pixels that reach it; it lies on the surface and is
 pushed back along z by a learned offset. Several parts may make one joint (the head).
 
-Different: before climbing, pixels are merged in cells of a third of the bandwidth into
+Different: before climbing, pixels are merged in cells of half the bandwidth into
 their weighted mean, and what has less than 2 % probability is left out: a tenth of the
 time, and modes within a few millimetres. NumPy only.
 """
@@ -24,11 +24,11 @@ from mlcvtf.errors import InputError
 # The paper's means over parts: bandwidth and push-back in metres, and threshold.
 BANDWIDTH, THRESHOLD, PUSH_BACK = 0.065, 0.14, 0.039
 LEAST_PROBABILITY = 0.02
-CELLS_PER_BANDWIDTH = 3
+CELLS_PER_BANDWIDTH = 2
 # Metres that a step of mean shift ends it at, and steps that are taken at most.
 STILL, MOST_STEPS = 1e-3, 25
-# Starts in a cell of this share of the bandwidth go on as one.
-TOGETHER = 0.1
+# After so many steps, starts in a cell of this share of the bandwidth go on as one.
+MERGE_STEPS, TOGETHER = 3, 0.1
 # Modes nearer to each other than this share of the bandwidth are one.
 SAME = 0.5
 
@@ -273,16 +273,16 @@ def _climb(places, weights, centres, mass, bandwidth):
     places, weights = places.astype(np.float32), weights.copy()
     centres, mass = centres.astype(np.float32), mass.astype(np.float32)
     squares = np.sum(centres**2, 1)
-    for _ in range(MOST_STEPS):
+    for step in range(MOST_STEPS):
         distances = np.sum(places**2, 1)[:, None] + squares - 2 * places @ centres.T
         kernel = mass * np.exp(distances * np.float32(-1 / bandwidth**2))
         densities = kernel.sum(1)
         moved = kernel @ centres / densities[:, None]
-        step = np.abs(moved - places).max()
+        way = np.abs(moved - places).max()
         places = moved
-        if step < STILL:
+        if way < STILL:
             break
-        if len(places) > 1:
+        if len(places) > 1 and step % MERGE_STEPS == MERGE_STEPS - 1:
             number = _cells(places, TOGETHER * bandwidth)
             _, first = np.unique(number, return_index=True)
             weights = np.bincount(number, weights)
