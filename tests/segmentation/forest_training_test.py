@@ -1,6 +1,7 @@
 """One seed gives one forest, however it is grown; training goes on after a kill."""
 
 import functools
+import json
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from mlcvtf.segmentation.body_parts.candidates import candidates, sample_pool
 from mlcvtf.segmentation.body_parts.forest_training import Options, train_forest
 from tests.case import child
 from tests.segmentation.scenes import CLASSES, scene, scenes
+from tests.training.cluster import run_workers
 
 TINY = Options(
     trees=2,
@@ -125,21 +127,32 @@ def test_tensorflow_grows_the_same_forest(grown, monkeypatch):
     )
 
 
+SHORT = TINY._replace(trees=1, depth=4)
+
+
+def growing(strategy, path):
+    """Gives the arguments of a child that grows on eight scenes."""
+    options = json.dumps(SHORT)
+    return ["-m", "tests.segmentation.distributed_growth", strategy, path, 8, options]
+
+
 def test_two_replicas_grow_the_same_forest(tmp_path):
-    options = TINY._replace(trees=1, depth=4)
-    result = child(
-        [
-            "-m",
-            "tests.segmentation.distributed_growth",
-            tmp_path / "forest.npz",
-            8,
-            repr(tuple(options)),
-        ]
-    )
+    result = child(growing("mirrored", tmp_path / "forest.npz"))
     assert result.returncode == 0, result.stderr[-3000:]
     assert_same(
-        train_forest(scenes(8), CLASSES, options), forest.load(tmp_path / "forest.npz")
+        train_forest(scenes(8), CLASSES, SHORT), forest.load(tmp_path / "forest.npz")
     )
+
+
+@pytest.mark.slow
+def test_two_workers_grow_the_same_forest(tmp_path):
+    ends = run_workers(
+        tmp_path, lambda i: growing("multi_worker", tmp_path / f"{i}.npz"), 240
+    )
+    assert [code for code, _, _ in ends] == [0, 0], ends[0][1][-3000:]
+    expected = train_forest(scenes(8), CLASSES, SHORT)
+    for worker in range(2):
+        assert_same(expected, forest.load(tmp_path / f"{worker}.npz"))
 
 
 def test_seeds_trees_and_bagging_differ(grown):
