@@ -178,6 +178,17 @@ def test_few_samples_make_leaves():
     assert len(leaf.offsets) == 0 and leaf.depth == 0 and len(leaf.roots) == 2
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_nothing_to_tell_apart_makes_leaves(seed):
+    # No offset leaves the pixel: every value is 0, on one side of the one threshold.
+    labels = np.ones((8, 8), np.uint8)
+    labels[:, 4:] = 2
+    options = TINY._replace(thresholds=1, largest_offset=1 / 128, seed=seed)
+    picture = np.full((8, 8), 2.0), labels
+    found = train_forest([picture], 2, options)
+    assert len(found.offsets) == 0 and found.leaves.tolist() == [[128, 128]]
+
+
 def test_a_pool_is_all_that_is_tried():
     pool = sample_pool(0, 9, 129.0)
     found = train_forest(scenes(8), CLASSES, TINY, pool=pool)

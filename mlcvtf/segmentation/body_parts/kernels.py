@@ -135,7 +135,7 @@ def search(
         begin, end = ranges[k, 0], ranges[k, 1]
         present = _present(pixels, order, begin, end, column, counts[0])
         _fill_bins(thresholds[k], present, bins)
-        best[k, 0] = np.iinfo(np.int64).min
+        best[k, 0], best[k, 1], best[k, 2] = np.iinfo(np.int64).min, low, 0
         for chunk in range(low, high, FEATURES):
             some = min(FEATURES, high - chunk)
             histograms[:some, : (count + 1) * present] = 0
