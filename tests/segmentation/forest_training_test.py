@@ -11,6 +11,7 @@ from mlcvtf.segmentation.body_parts import (
     compiled_growth,
     features,
     forest,
+    forest_training,
     information,
     training_pixels,
 )
@@ -187,6 +188,20 @@ def test_nothing_to_tell_apart_makes_leaves(seed):
     picture = np.full((8, 8), 2.0), labels
     found = train_forest([picture], 2, options)
     assert len(found.offsets) == 0 and found.leaves.tolist() == [[128, 128]]
+
+
+@pytest.mark.parametrize("most", [1, 2, 13])
+def test_leaves_are_limited_to_the_splits_that_gain_most(grown, most):
+    found = train_forest(scenes(8), CLASSES, TINY._replace(most_leaves=most))
+    # A tree has one split less than leaves.
+    assert len(found.offsets) == 2 * (most - 1) and len(grown.offsets) > 50
+    if most == 13:
+        # What fits is as without a limit.
+        np.testing.assert_array_equal(found.offsets[:3], grown.offsets[:3])
+    gains = np.array([5, -1, 9, 5, 0, 7])
+    kept = forest_training._largest(gains, 3)
+    assert kept.tolist() == [True, False, True, False, False, True]
+    assert not forest_training._largest(gains, -2).any()
 
 
 def test_a_pool_is_all_that_is_tried():
