@@ -101,17 +101,17 @@ def test_a_file_gives_the_same_forest(grown, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["forest.npz"]
 
 
-def test_the_largest_forest_that_ships_fits():
-    """118,000 leaves a tree, none alike, is what 16 MB hold."""
-    n = 3 * 105_000
+def test_the_largest_forest_of_the_default_options_fits():
+    leaves = Options().trees * Options().most_leaves
+    n = leaves - Options().trees
     size = Forest(
         np.zeros((n, 4), np.int16),
         np.zeros(n, np.int16),
         np.zeros((n, 2), np.int32),
         np.zeros(3, np.int32),
-        np.zeros((n + 3, 31), np.uint8),
+        np.zeros((leaves, 31), np.uint8),
     ).size
-    assert size < 16e6
+    assert 14.6e6 < size < 14.8e6
 
 
 BROKEN = {
