@@ -291,6 +291,20 @@ def test_bagging_draws_with_replacement(tmp_path):
     assert len(np.unique(all_of_them[:, :3], axis=0)) == 3000
 
 
+def test_pixels_are_spread_evenly_over_parts(tmp_path):
+    people = training_pixels.store_people(scenes(10), CLASSES, tmp_path)
+    for image in range(10):
+        sizes = np.bincount(people.labels_of(image).ravel(), minlength=256)[:CLASSES]
+        for count in (3, 60, int(sizes.sum()) - 5, 10**6):
+            pixels = training_pixels.draw_pixels(people, count, image, 0, False)
+            pixels = pixels[pixels[:, 0] == image]
+            drawn = np.bincount(pixels[:, 3], minlength=CLASSES)
+            assert drawn.sum() == min(count, sizes.sum())
+            # A part that could give more gives as much as any other, but for one.
+            assert (drawn[drawn < sizes] >= drawn.max() - 1).all()
+            assert len(np.unique(pixels, axis=0)) == len(pixels)
+
+
 DEPTH, LABELS = scene(0)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from mlcvtf.segmentation.body_parts.features import OFFSET_STEPS, THRESHOLD_STEPS
 from mlcvtf.segmentation.body_parts.information import SMALL
 
-# Pixels whose constants are kept at hand while features go over them: 256 x 40 bytes
+# Pixels whose constants are kept at hand while features go over them: 256 x 64 bytes
 # stay in the first-level cache.
 BLOCK = 256
 # Features whose histograms are filled in one pass over a node's pixels.

@@ -152,6 +152,9 @@ def draw_pixels(
 ) -> np.ndarray:
     """Draws a tree's pictures with replacement, and pixels of each draw without.
 
+    The pixels of a picture are spread over its parts as evenly as their sizes allow
+    (Shotton et al., 2011, section 3.3), so that hands weigh as much as the trunk.
+
     Args:
         people: to draw from.
         per_image: pixels of each draw; all where there are fewer.
@@ -172,7 +175,8 @@ def draw_pixels(
         labels = people.labels_of(image)
         there = np.flatnonzero(labels != 255)
         if len(there) > per_image:
-            there = np.sort(random.choice(there, per_image, replace=False))
+            chosen = _evenly(random, labels.ravel()[there], per_image)
+            there = np.sort(there[chosen])
         rows, columns = np.divmod(there, labels.shape[1])
         _, top, left, _, _, _ = people.place[image].tolist()
         some = np.empty((len(there), 4), np.int32)
@@ -180,6 +184,17 @@ def draw_pixels(
         some[:, 3] = labels.ravel()[there]
         found.append(some)
     return np.concatenate(found)
+
+
+def _evenly(random, classes, count):
+    """Chooses `count` of n items, of each class as many as of any other."""
+    order = random.permutation(len(classes))
+    by_class = order[np.argsort(classes[order], kind="stable")]
+    starts = np.searchsorted(classes[by_class], classes[by_class])
+    # Of every class the first, then of every class the second, and so on.
+    turn = np.arange(len(classes)) - starts
+    fair = random.permutation(len(classes))
+    return by_class[fair[np.argsort(turn[fair], kind="stable")[:count]]]
 
 
 def _checked(picture, classes):
