@@ -303,6 +303,12 @@ def test_pixels_are_spread_evenly_over_parts(tmp_path):
             # A part that could give more gives as much as any other, but for one.
             assert (drawn[drawn < sizes] >= drawn.max() - 1).all()
             assert len(np.unique(pixels, axis=0)) == len(pixels)
+        pixels = training_pixels.draw_pixels(people, 200, image, 0, False, False)
+        drawn = np.bincount(pixels[pixels[:, 0] == image, 3], minlength=CLASSES)
+        # Without it a part has its share, within four standard deviations.
+        share = sizes / sizes.sum()
+        assert drawn.sum() == min(200, sizes.sum())
+        assert (abs(drawn / drawn.sum() - share) < 4 * np.sqrt(share / 200)).all()
 
 
 DEPTH, LABELS = scene(0)

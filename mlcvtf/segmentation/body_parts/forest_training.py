@@ -39,6 +39,7 @@ class Options(NamedTuple):
             most are made. Three trees of the default are at most 14.7 MB for 31 parts.
         largest_offset: pixel metres, see `features`.
         bagging: each tree draws its pictures with replacement.
+        evenly: a picture's pixels are spread evenly over its parts, as the paper's.
         seed: 0 to 2^48 - 1.
     """
 
@@ -51,6 +52,7 @@ class Options(NamedTuple):
     most_leaves: int = 100_000
     largest_offset: float = 129.0
     bagging: bool = True
+    evenly: bool = True
     seed: int = 0
 
 
@@ -64,6 +66,7 @@ LIMITS = {
     "most_leaves": (1, 2**24),
     "largest_offset": (1 / features.OFFSET_STEPS, 255.0),
     "bagging": (False, True),
+    "evenly": (False, True),
     "seed": (0, 2**48 - 1),
 }
 
@@ -128,6 +131,7 @@ def train_forest(
                     options.seed,
                     number,
                     options.bagging,
+                    options.evenly,
                 )
                 return engine(people, pixels, classes, options, threads, number, pool)
 

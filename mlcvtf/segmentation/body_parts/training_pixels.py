@@ -148,12 +148,14 @@ def load_people(folder: str | pathlib.Path, classes: int) -> People:
 
 
 def draw_pixels(
-    people: People, per_image: int, seed: int, tree: int, bagging: bool
+    people: People,
+    per_image: int,
+    seed: int,
+    tree: int,
+    bagging: bool,
+    evenly: bool = True,
 ) -> np.ndarray:
     """Draws a tree's pictures with replacement, and pixels of each draw without.
-
-    The pixels of a picture are spread over its parts as evenly as their sizes allow
-    (Shotton et al., 2011, section 3.3), so that hands weigh as much as the trunk.
 
     Args:
         people: to draw from.
@@ -161,6 +163,9 @@ def draw_pixels(
         seed: of the forest.
         tree: number of the tree.
         bagging: False takes every picture once.
+        evenly: spreads a picture's pixels over its parts as evenly as their sizes
+            allow (Shotton et al., 2011, section 3.3), so that hands weigh as much as
+            the trunk; False draws every pixel with equal probability.
 
     Returns:
         int32 `[n, 4]`: image, row and column in the whole picture, class; by image.
@@ -175,7 +180,10 @@ def draw_pixels(
         labels = people.labels_of(image)
         there = np.flatnonzero(labels != 255)
         if len(there) > per_image:
-            chosen = _evenly(random, labels.ravel()[there], per_image)
+            if evenly:
+                chosen = _evenly(random, labels.ravel()[there], per_image)
+            else:
+                chosen = random.choice(len(there), per_image, replace=False)
             there = np.sort(there[chosen])
         rows, columns = np.divmod(there, labels.shape[1])
         _, top, left, _, _, _ = people.place[image].tolist()
