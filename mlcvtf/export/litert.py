@@ -49,13 +49,17 @@ def convert(
     return converter.convert()
 
 
-def check(content: bytes, parameters: int, precision: str = "float32") -> dict:
+def check(
+    content: bytes, parameters: int, precision: str = "float32", weights=None
+) -> dict:
     """Checks that a LiteRT file is self-contained and holds the weights.
 
     Args:
         content: the bytes of the file.
         parameters: how many numbers the network has.
         precision: one of `PRECISIONS`.
+        weights: arrays of the network where they are not all float32; the file then
+            holds as many bytes as they do.
 
     Returns:
         Operation name to how often it occurs, by name.
@@ -77,13 +81,21 @@ def check(content: bytes, parameters: int, precision: str = "float32") -> dict:
             f"{', '.join(refused)}"
         )
     size, expected = sum(map(len, constants)), parameters * PRECISIONS[precision]
-    if not 0.8 * expected <= size <= 1.2 * expected:
+    least = size / 2
+    if weights is not None:
+        expected = sum(weight.nbytes for weight in weights)
+        least = 0.9 * sum(
+            np.count_nonzero(np.ascontiguousarray(weight).view(np.uint8))
+            for weight in weights
+        )
+    # Small models have constants of their operations beside the weights.
+    if not 0.8 * expected <= size <= 1.2 * expected + (4096 if weights else 0):
         raise ValueError(
-            f"A {precision} file has about {PRECISIONS[precision]} bytes per "
+            f"A {precision} file has about {expected / parameters:.3g} bytes per "
             f"parameter, received {size} for {parameters} parameters"
         )
     filled = sum(np.count_nonzero(constant) for constant in constants)
-    if filled < size / 2:
+    if filled < least:
         raise ValueError(
             f"Trained weights are not zero, received {size} bytes of which {filled} "
             "are not zero"

@@ -25,7 +25,7 @@ from mlcvtf.video import predictor, track
 # the reference's.
 BOUNDS = {
     "float32": {"boxes": 0.5, "landmarks": 0.5, "scores": 1e-3, "embedding": 1e-4,
-                "unmatched": 0.0},
+                "parts": 0.0, "probabilities": 1e-6, "unmatched": 0.0},
     "float16": {"boxes": 3.0, "landmarks": 3.0, "scores": 2e-2, "embedding": 1e-2,
                 "unmatched": 0.0},
     "dynamic": {"boxes": math.inf, "landmarks": math.inf, "scores": 0.1,
@@ -60,9 +60,8 @@ def report(
 
     Args:
         folder: a complete model folder with its card.
-        reference: function from a uint8 picture to a dict of arrays: the model in
-            memory.
-        pictures: uint8 `[height, width, 3]` each.
+        reference: function from a picture to a dict of arrays: the model in memory.
+        pictures: uint8 `[height, width, 3]` each; or depth, float32 `[height, width]`.
         threshold: boxes that score less are not compared.
         bounds: precision to output to what replaces the number in `BOUNDS`.
 

@@ -17,7 +17,13 @@ import tensorflow as tf
 
 from mlcvtf.ops import heatmaps
 
-TASKS = ("classification", "detection", "face_detection", "face_embedding")
+TASKS = (
+    "body_parts",
+    "classification",
+    "detection",
+    "face_detection",
+    "face_embedding",
+)
 # A score at or under the floor is dropped in the graph; a calibrated threshold, which
 # is in the card, comes after it and is higher.
 SCORE_FLOOR = 0.05
@@ -42,7 +48,8 @@ def endpoints(
 
     Args:
         model: a detector (`call` gives the maps of CenterNet), a classifier (`call`
-            gives "logits") or an embedder (it has `embed` and `backbone`).
+            gives "logits"), an embedder (it has `embed` and `backbone`) or a forest of
+            body parts.
         task: one of `TASKS`.
         longest_side: pixels; the detector shrinks larger pictures to it.
         freeze: the weights are constants, as they are now, in one graph that all
@@ -53,9 +60,10 @@ def endpoints(
 
     Returns:
         Signature name to function and input specification: "serving_default" for one
-        picture of any size, "batch" for pictures of one size and, for a detector,
-        "prepared" for one picture as float32 whose sides are multiples of `MULTIPLE`:
-        LiteRT's cast, resize and pad of 640x480 pixels take 9 ms, NumPy's 1 ms.
+        picture of any size (of a forest: its depth in metres), "batch" for pictures
+        of one size and, for a detector, "prepared" for one picture as float32 whose
+        sides are multiples of `MULTIPLE`: LiteRT's cast, resize and pad of 640x480
+        pixels take 9 ms, NumPy's 1 ms.
 
     Raises:
         ValueError: unknown task, `longest_side` is no multiple of `MULTIPLE`, or a
@@ -79,6 +87,11 @@ def endpoints(
         if freeze:
             network = _frozen(model, network, [None, *size, 3])
         return _classifier(network, size)
+    if task == "body_parts":
+        network = functools.partial(model, training=False)
+        if freeze:
+            network = _frozen(model, network, [None, None, None])
+        return _forest(network)
     if task == "face_embedding":
         shape = model.backbone.input_shape
         embed = _frozen(model, model.embed, shape) if freeze else model.embed
@@ -122,6 +135,9 @@ def card_input(model: keras.Model, task: str, given: dict) -> dict:
         task: one of `TASKS`.
         given: what is chosen, "longest_side" of a detector and "size" of a classifier.
     """
+    if task == "body_parts":
+        return {"name": "depth", "dtype": "float32", "shape": [None, None],
+                "unit": "metres"}
     picture = {"name": "image", "dtype": "uint8"}
     if task == "face_embedding":
         return picture | {"shape": list(model.backbone.input_shape[1:])}
@@ -211,6 +227,30 @@ def _classifier(network, size):
     return {
         "serving_default": (serving_default, _picture("image", 3)),
         "batch": (batch, _picture("images", 4)),
+    }
+
+
+def _forest(network):
+    def serving_default(depth):
+        found = network(depth[None])
+        return {
+            "parts": tf.cast(found["parts"][0], tf.uint8),
+            "probabilities": found["probabilities"][0],
+        }
+
+    def batch(depths):
+        found = network(depths)
+        return {
+            "parts": tf.cast(found["parts"], tf.uint8),
+            "probabilities": found["probabilities"],
+        }
+
+    return {
+        "serving_default": (
+            serving_default,
+            [tf.TensorSpec([None, None], tf.float32, name="depth")],
+        ),
+        "batch": (batch, [tf.TensorSpec([None] * 3, tf.float32, name="depths")]),
     }
 
 

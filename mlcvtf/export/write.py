@@ -54,10 +54,12 @@ def export(
             `{"input": {"longest_side": 640}}` changes the largest picture, a
             classifier needs `{"input": {"size": [height, width]}}`. "keep_float" lists
             layers that int8 leaves out.
-        pictures: uint8 `[height, width, 3]` each, for the parity report; by default
+        pictures: uint8 `[height, width, 3]` each (for "body_parts" depth, float32
+            `[height, width]` in metres), for the parity report; by default
             `sample_pictures(task)`.
         formats: what to write beside the Keras file, of `FORMATS`.
-        precisions: of the LiteRT files beside float32, of `PRECISIONS`.
+        precisions: of the LiteRT files beside float32, of `PRECISIONS`; a forest, whose
+            weights are integers, has none.
         representative: uint8 `[height, width, 3]` each; pictures of the kind that the
             model is for, for "int8".
         measure: called with the finished folder before it takes its place; what it
@@ -103,6 +105,7 @@ def export(
             pictures=representative,
             keep_float=card.get("keep_float", ()),
         )
+        precisions = precisions if task != "body_parts" else ()
         precisions = precisions if "litert" in formats else None
         card |= _write_files(scratch, model, frozen, precisions, quantise)
         if "saved_model" not in formats:
@@ -165,8 +168,12 @@ def commit() -> str:
 def sample_pictures(task: str) -> list[np.ndarray]:
     """Returns the pictures of the parity report: faces, noise, many sizes.
 
-    The faces are those of scikit-image and matplotlib, which come with the package.
+    The faces are those of scikit-image and matplotlib, which come with the package;
+    "body_parts" gets depth of a ball, in metres.
     """
+    if task == "body_parts":
+        return [_ball(240, 320), _ball(33, 17), _ball(1, 1), _ball(90, 50, near=0.3),
+                np.zeros((24, 32), np.float32)]
     import cv2
     from matplotlib import cbook
     from PIL import Image
@@ -190,6 +197,15 @@ def sample_pictures(task: str) -> list[np.ndarray]:
     large = cv2.resize(collins, (3000, 2000), interpolation=cv2.INTER_LINEAR)
     return [collins, hopper, crowd, large, cv2.resize(collins, (120, 160)),
             _noise(480, 640), _noise(1, 1), _noise(17, 33), _noise(33, 700)]
+
+
+def _ball(height, width, near=2.0):
+    rows, columns = np.mgrid[:height, :width]
+    away = np.hypot(rows - height / 2, columns - width / 2) / max(height, width)
+    random = np.random.default_rng(height * width)
+    depth = near + 2 * away**2 + random.normal(0, 0.01, away.shape)
+    seen = (away < 0.45) & (random.random(away.shape) > 0.02)
+    return np.where(seen, depth, 0).astype(np.float32)
 
 
 def _noise(height, width):
@@ -220,7 +236,9 @@ def _write_files(folder, model, endpoints, precisions, quantise):
     if precisions is None:
         return known
     full, floats = litert.convert(folder / "saved_model", list(endpoints)), {}
-    operations = litert.check(full, parameters)
+    weights = model.get_weights()
+    small = any(weight.dtype != np.float32 for weight in weights)
+    operations = litert.check(full, parameters, weights=weights if small else None)
     (folder / "float32.tflite").write_bytes(full)
     for precision in precisions:
         if precision in quantize.PRECISIONS:

@@ -70,7 +70,7 @@ def load(
     try:
         with quiet():
             functions = start(folder / RUNTIMES[runtime], card, threads)
-            functions["serving_default"](np.zeros((MULTIPLE, MULTIPLE, 3), np.uint8))
+            functions["serving_default"](_blank(card))
     except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
@@ -118,12 +118,15 @@ class Predictor:
         self.card, self.runtime, self.signatures = card, runtime, functions
         self.model_hash = model_hash(card)
         self._longest_side = card["input"].get("longest_side", 0)
+        depth = card["input"].get("name") == "depth"
+        self._check = _check_depth if depth else _check_pixels
 
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Runs the model on one picture.
 
         Args:
-            image: uint8 `[height, width, 3]` RGB, of any size.
+            image: uint8 `[height, width, 3]` RGB, of any size; of a model whose card
+                says so, depth: float32 `[height, width]` in metres, 0 where missing.
 
         Returns:
             The outputs that the card names, without a batch dimension.
@@ -131,7 +134,7 @@ class Predictor:
         Raises:
             ValueError: `image` is something else.
         """
-        _check_pixels(image, 3)
+        self._check(image, 3)
         if "prepared" in self.signatures and max(image.shape[:2]) <= self._longest_side:
             return self._run_prepared(image)
         return self.signatures["serving_default"](image)
@@ -140,7 +143,8 @@ class Predictor:
         """Runs the model on pictures of one size.
 
         Args:
-            images: uint8 `[n, height, width, 3]` RGB, n at least 1.
+            images: uint8 `[n, height, width, 3]` RGB, n at least 1; or depth, float32
+                `[n, height, width]` in metres.
 
         Returns:
             The outputs that the card names, with a leading batch dimension. A
@@ -149,7 +153,7 @@ class Predictor:
         Raises:
             ValueError: `images` is something else.
         """
-        _check_pixels(images, 4)
+        self._check(images, 4)
         return self.signatures["batch"](images)
 
     def _run_prepared(self, image):
@@ -191,6 +195,25 @@ def _check_pixels(image, rank):
             f"{getattr(image, 'dtype', type(image).__name__)} "
             f"{list(getattr(image, 'shape', ()))}"
         )
+
+
+def _check_depth(depth, rank):
+    """Checks depth as `_check_pixels` pixels, of whose rank one is the colour."""
+    good = isinstance(depth, np.ndarray) and depth.dtype == np.float32
+    if not good or depth.ndim != rank - 1 or not depth.size:
+        shape = "[height, width]" if rank == 3 else "[n, height, width]"
+        raise ValueError(
+            f"Depth is a float32 array {shape} in metres, received "
+            f"{getattr(depth, 'dtype', type(depth).__name__)} "
+            f"{list(getattr(depth, 'shape', ()))}"
+        )
+
+
+def _blank(card):
+    """Returns a picture without anything, such as the model takes."""
+    if card["input"].get("name") == "depth":
+        return np.zeros((MULTIPLE, MULTIPLE), np.float32)
+    return np.zeros((MULTIPLE, MULTIPLE, 3), np.uint8)
 
 
 def _check_files(folder, name, card):

@@ -25,6 +25,11 @@ ELSEWHERE = {
     # It trains with TensorFlow's tapes on one device and in full precision, as its file
     # says; its fit, config and .keras are in tests/optimizers/newton_test.py.
     "mlcvtf.optimizers.newton.NewtonModel",
+    # Nothing in it learns by gradients and its weights are integers; TensorFlow only.
+    # Config, .keras, SavedModel, LiteRT and precision are in
+    # tests/segmentation/forest_model_test.py.
+    "mlcvtf.segmentation.body_parts.forest_model.BodyPartForest",
+    "mlcvtf.segmentation.body_parts.forest_model.forest_model",
 }
 COVERED = {d.covers for part in (MODELS, LOSSES, METRICS) for d in part.values()}
 

@@ -188,8 +188,13 @@ def test_the_commit_is_a_hash_or_unknown():
 @pytest.mark.parametrize("task", signatures.TASKS)
 def test_sample_pictures_come_in_many_sizes(task):
     pictures = write.sample_pictures(task)
-    assert all(p.dtype == np.uint8 and p.ndim == 3 and p.shape[2] == 3
-               for p in pictures)
+    if task == "body_parts":
+        assert all(p.dtype == np.float32 and p.ndim == 2 for p in pictures)
+        assert any((p == 0).all() for p in pictures)
+        assert all(0 <= p.min() and p.max() < 10 for p in pictures)
+    else:
+        assert all(p.dtype == np.uint8 and p.ndim == 3 and p.shape[2] == 3
+                   for p in pictures)
     assert {p.shape[:2] for p in pictures} >= {(1, 1)}
     if task == "face_detection":
         assert {p.shape[:2] for p in pictures} >= {(17, 33), (480, 640), (2000, 3000)}
