@@ -78,8 +78,8 @@ class CenterNet(keras.Model):
     `call(images)`: float32 `[batch, height, width, 3]`, sides multiples of 32, gives
     a dict of float32 maps `[batch, height / 4, width / 4, ...]`: "heatmap" (classes,
     0..1), "logits" (before the sigmoid), "offset" (2, cells), "size" (width and
-    height, pixels), "landmarks" (2 per point, x first, pixels from the centre) and
-    "refinement" (2 per point, box sides from the middle of the cell).
+    height, pixels), "landmarks" (2 per point, x first, pixels from the centre) and, to
+    refine, "features" (`width`), what the heads see.
     Targets are {"boxes": `[batch, n, 4]` xyxy pixels, "labels": `[batch, n]`, -1 pads}
     and with landmarks {"landmarks": `[batch, n, k, 2]` pixels, NaN where unknown}.
 
@@ -153,7 +153,11 @@ class CenterNet(keras.Model):
         features = self.decoder(
             {level: pyramid[level] for level in self.decoder.input}, training=training
         )
-        raw = {name: head(features) for name, head in self.heads.items()}
+        raw = {
+            name: head(features)
+            for name, head in self.heads.items()
+            if name != "refinement"
+        }
         size = raw["size"]
         # The clip keeps a wild logarithm of an untrained net finite in float16.
         size = ops.exp(ops.clip(size, -2.0, 6.0)) if self.scale_free else size
@@ -169,7 +173,7 @@ class CenterNet(keras.Model):
                 points = points * ops.tile(size, (1, 1, 1, self.landmarks))
             outputs["landmarks"] = points * STRIDE
         if self.refine:
-            outputs["refinement"] = raw["refinement"]
+            outputs["features"] = features
         return outputs
 
     def compute_loss(
@@ -210,7 +214,8 @@ class CenterNet(keras.Model):
             loss = loss + self.landmark_weight * self._regression(error, weight * known)
         if self.refine:
             valid = ops.cast(labels >= 0, "float32")[..., None] * known
-            error = self._refinement_error(y_pred["refinement"], y["landmarks"], size)
+            field = self.heads["refinement"](y_pred["features"])
+            error = self._refinement_error(field, y["landmarks"], size)
             loss = loss + self.landmark_weight * self._regression(error, valid)
         return loss
 
@@ -240,9 +245,16 @@ class CenterNet(keras.Model):
         near = points[:, :, :, None] + steps * size[:, :, None, None]
         limit = ops.cast(ops.stack(ops.shape(field)[2:0:-1]), "float32") - 1
         cell = ops.clip(ops.floor(near / STRIDE), 0.0, limit)
-        way = heatmaps.gather_points(field, cell[..., 0], cell[..., 1])
         target = points[:, :, :, None] - (cell + 0.5) * STRIDE
-        error = ops.abs(way - target / size[:, :, None, None])
+        place = ops.cast(cell, "int32")
+        index = place[..., 1] * ops.shape(field)[2] + place[..., 0]
+        found = heatmaps.gather_cells(
+            field, ops.reshape(index, (ops.shape(index)[0], -1))
+        )
+        found = ops.reshape(found, (*ops.shape(index), self.landmarks, 2))
+        # Of the vectors of all points that a cell has, that of the point it is near.
+        own = ops.eye(self.landmarks)[:, None, :, None]
+        error = ops.abs(ops.sum(found * own, axis=4) - target / size[:, :, None, None])
         error = ops.mean(error, axis=3)
         return ops.reshape(error, (*ops.shape(size)[:2], 1, 2 * self.landmarks))
 
@@ -292,7 +304,21 @@ class CenterNet(keras.Model):
             What `ops.heatmaps.decode_peaks` gives; boxes in pixels of `images`.
         """
         outputs = self(images, training=False)
-        return heatmaps.decode_peaks(outputs, STRIDE, max_detections)
+        look = self.look if self.refine else None
+        return heatmaps.decode_peaks(outputs, STRIDE, max_detections, look)
+
+    def look(self, patches):
+        """Refines at four neighbouring cells; see `ops.heatmaps.refine_points`.
+
+        Args:
+            patches: float `[m, 4, 4, width]` of "features".
+
+        Returns:
+            float32 `[m, 2, 2, 2 k]`, what the head gives at the inner cells.
+        """
+        first, second = self.heads["refinement"].layers
+        hidden = ops.conv(patches, first.kernel, padding="valid") + first.bias
+        return second(ops.relu(hidden))
 
     def get_config(self):
         names = (

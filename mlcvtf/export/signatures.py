@@ -75,9 +75,11 @@ def endpoints(
                 f"longest_side is a multiple of {MULTIPLE}, received {longest_side}"
             )
         network = functools.partial(model, training=False)
+        look = model.look if getattr(model, "refine", False) else None
         if freeze:
             network = _frozen(model, network, [None, None, None, 3])
-        return _detector(network, longest_side)
+            look = look and _frozen(model, look, [None, 4, 4, model.width])
+        return _detector(network, look, longest_side)
     if task == "classification":
         if size is None or min(size) < 1:
             raise ValueError(
@@ -184,16 +186,16 @@ def _picture(name, rank, dtype=tf.uint8):
     return [tf.TensorSpec([None] * (rank - 1) + [3], dtype, name=name)]
 
 
-def _detector(network, longest_side):
+def _detector(network, look, longest_side):
     def serving_default(image):
-        return _only(_detect(network, *_fit(image[None], longest_side)))
+        return _only(_detect(network, look, *_fit(image[None], longest_side)))
 
     def prepared(image):
         size = _size(image[None])
-        return _only(_detect(network, image[None], size, size))
+        return _only(_detect(network, look, image[None], size, size))
 
     def batch(images):
-        return _detect(network, *_fit(images, longest_side))
+        return _detect(network, look, *_fit(images, longest_side))
 
     return {
         "serving_default": (serving_default, _picture("image", 3)),
@@ -286,12 +288,12 @@ def _fit(images, longest_side):
     return images, size, given
 
 
-def _detect(network, images, size, given):
+def _detect(network, look, images, size, given):
     """Finds objects in prepared pictures.
 
     Args:
-        network: gives "heatmap", "offset", "size" and, optionally, "landmarks" and
-            "refinement".
+        network: gives "heatmap", "offset", "size" and, optionally, "landmarks".
+        look: refines landmarks by "features" that the network gives, or None.
         images: float32 `[batch, 32 i, 32 j, 3]`.
         size: width and height of the picture in them, without the padding.
         given: width and height of the picture whose pixels the results are in.
@@ -302,7 +304,7 @@ def _detect(network, images, size, given):
         float32 `[batch, 100, k, 2]`, all in pixels of the given picture; what is at
         or under the floor or outside the picture is 0 with label -1.
     """
-    found = _decode(network(images))
+    found = _decode(network(images), look)
     ratio = given / size
     corners = found["boxes"] * tf.tile(ratio, [2])
     corners = tf.maximum(tf.minimum(corners, tf.tile(given, [2])), 0.0)
@@ -319,7 +321,7 @@ def _detect(network, images, size, given):
     return result
 
 
-def _decode(maps):
+def _decode(maps, look):
     """Picks the highest local maxima of the heat map and what belongs to them."""
     heatmap = maps["heatmap"]
     batch, height, width, classes = *tf.unstack(tf.shape(heatmap)[:3]), heatmap.shape[3]
@@ -348,9 +350,10 @@ def _decode(maps):
         count = maps["landmarks"].shape[3] // 2
         shape = tf.stack([batch, MAX_DETECTIONS, count, 2])
         points = tf.reshape(pick("landmarks"), shape) + centre[:, :, None]
-        if "refinement" in maps:
-            field = maps["refinement"]
-            other = heatmaps.refine_points(points, 2 * half, field, STRIDE)
+        if look is not None:
+            other = heatmaps.refine_points(
+                points, 2 * half, maps["features"], look, STRIDE
+            )
             points = (points + other) / 2
         found["landmarks"] = points
     return found

@@ -6,6 +6,7 @@ import pytest
 
 from mlcvtf.backbones.mobilenet_v2 import mobilenet_v2
 from mlcvtf.detection.centernet import CenterNet
+from mlcvtf.ops import heatmaps
 
 
 def tiny(**arguments):
@@ -84,16 +85,19 @@ def test_regression_terms_by_hand(scale_free, regression):
 def test_the_refinement_learns_the_way_from_cells_near_a_landmark():
     weights = {"offset_weight": 0.0, "size_weight": 0.0, "landmark_weight": 3.0}
     common = {"classes": 2, "landmarks": 2, "scale_free": True, **weights}
-    maps = outputs()
-    maps["refinement"] = maps["landmarks"][..., ::-1].copy()
+    model, maps = tiny(refine=True, **common), outputs()
+    maps["features"] = np.random.default_rng(2).normal(size=(1, 16, 16, 16))
+    maps["features"] = maps["features"].astype(np.float32)
+    field = np.asarray(model.heads["refinement"](maps["features"]))
     y = {
         "boxes": np.array([[[9, 13, 29, 43], [0, 0, 1, 1]]], np.float32),
         "labels": np.array([[1, -1]]),
         "landmarks": np.array([[[[11, 15], [27, 62]], [[0, 0], [0, 0]]]], np.float32),
     }
-    found = float(tiny(refine=True, **common).compute_loss(y=y, y_pred=maps)) - float(
+    found = float(model.compute_loss(y=y, y_pred=maps)) - float(
         tiny(**common).compute_loss(y=y, y_pred=maps)
     )
+    assert field.std() > 0
     expected = 0.0
     for point, (x, y_) in enumerate([(11, 15), (27, 62)]):
         for right in (-2, 0, 2):
@@ -101,24 +105,39 @@ def test_the_refinement_learns_the_way_from_cells_near_a_landmark():
                 # A tenth of the box's 20 x 30 pixels away; the map ends at 64 pixels.
                 column = (x + right) // 4
                 row = min((y_ + down) // 4, 15)
-                way = maps["refinement"][0, row, column, 2 * point : 2 * point + 2]
+                way = field[0, row, column, 2 * point : 2 * point + 2]
                 truth = np.array([x - 4 * column - 2, y_ - 4 * row - 2]) / (20, 30)
                 expected += 3 * np.abs(way - truth).sum() / 9
     np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_the_second_look_is_the_head_at_some_cells():
+    model = tiny(classes=1, landmarks=3, scale_free=True, refine=True)
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(2, 6, 7, 16)).astype(np.float32)
+    field = np.asarray(model.heads["refinement"](features))
+    columns = np.array([[0, 5, 3], [2, 5, 0]], "int32")
+    rows = np.array([[0, 4, 2], [4, 1, 3]], "int32")
+    patches = heatmaps.gather_patches(features, columns, rows)
+    found = np.asarray(model.look(patches)).reshape(2, 3, 2, 2, 6)
+    for picture, number in np.ndindex(2, 3):
+        row, column = rows[picture, number], columns[picture, number]
+        expected = field[picture, row : row + 2, column : column + 2]
+        np.testing.assert_allclose(found[picture, number], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("refine", [False, True])
 def test_unknown_landmarks_cost_nothing(refine):
     model = tiny(classes=2, landmarks=2, scale_free=True, refine=refine)
     maps = outputs()
-    maps["refinement"] = maps["landmarks"]
+    maps["features"] = np.ones((1, 16, 16, 16), np.float32)
     y = {
         "boxes": np.array([[[9, 13, 30, 40]]], np.float32),
         "labels": np.array([[1]]),
         "landmarks": np.full((1, 1, 2, 2), np.nan, np.float32),
     }
     moved = dict(maps, landmarks=maps["landmarks"] + 100)
-    moved["refinement"] = moved["landmarks"]
+    moved["features"] = 3 * maps["features"]
     one = float(model.compute_loss(y=y, y_pred=maps))
     assert np.isfinite(one)
     assert one == float(model.compute_loss(y=y, y_pred=moved))

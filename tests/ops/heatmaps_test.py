@@ -105,13 +105,30 @@ def test_more_detections_than_cells():
     np.testing.assert_array_equal(found["scores"], [[0.5, 0, 0]])
 
 
+def inner(patches):
+    """The head of a field that is there already."""
+    return patches[:, 1:3, 1:3]
+
+
+def test_patches_are_cut_with_zeros_around_the_map():
+    maps = np.arange(2 * 3 * 5 * 2, dtype=np.float32).reshape(2, 3, 5, 2)
+    columns, rows = np.array([[0, 4], [2, 1]], "int32"), np.array([[0, 2], [1, 0]])
+    found = heatmaps.gather_patches(maps, columns, rows.astype("int32"))
+    padded = np.pad(maps, ((0, 0), (1, 2), (1, 2), (0, 0)))
+    for number, (picture, row, column) in enumerate(
+        [(0, 0, 0), (0, 2, 4), (1, 1, 2), (1, 0, 1)]
+    ):
+        expected = padded[picture, row : row + 4, column : column + 4]
+        np.testing.assert_array_equal(found[number], expected)
+
+
 def test_points_move_by_the_interpolated_field():
     generator = np.random.default_rng(0)
     field = generator.normal(size=(2, 6, 7, 4)).astype(np.float32)
     # Some lie outside the picture of 28 x 24 pixels: the border's vectors hold there.
     points = generator.uniform(-5, 33, (2, 3, 2, 2)).astype(np.float32)
     size = generator.uniform(5, 20, (2, 3, 2)).astype(np.float32)
-    found = np.asarray(heatmaps.refine_points(points, size, field, 4))
+    found = np.asarray(heatmaps.refine_points(points, size, field, inner, 4))
     for picture, thing, point in np.ndindex(2, 3, 2):
         given = points[picture, thing, point]
         x, y = np.clip(given / 4 - 0.5, 0, (6, 5))
@@ -127,20 +144,20 @@ def test_points_move_by_the_interpolated_field():
         )
 
 
-def test_decoded_landmarks_are_refined_where_there_is_a_field():
+def test_decoded_landmarks_are_the_mean_of_both_answers():
     maps = {
         "heatmap": np.zeros((1, 8, 8, 1), np.float32),
         "offset": np.zeros((1, 8, 8, 2), np.float32),
         "size": np.full((1, 8, 8, 2), (12, 8), np.float32),
         "landmarks": np.zeros((1, 8, 8, 4), np.float32),
-        "refinement": np.zeros((1, 8, 8, 4), np.float32),
+        "features": np.zeros((1, 8, 8, 4), np.float32),
     }
     maps["heatmap"][0, 2, 5, 0] = 0.9
     maps["landmarks"][0, 2, 5] = (-2, 2, 6, 2)
     # The points (18, 10) and (26, 10) are the middles of columns 4 and 6, row 2.
-    maps["refinement"][0, 2, 4] = (0.5, 0.25, 9, 9)
-    maps["refinement"][0, 2, 6] = (9, 9, -0.5, 1)
-    found = heatmaps.decode_peaks(maps, 4, 1)
+    maps["features"][0, 2, 4] = (0.5, 0.25, 9, 9)
+    maps["features"][0, 2, 6] = (9, 9, -0.5, 1)
+    found = heatmaps.decode_peaks(maps, 4, 1, inner)
     # Refined they are (24, 12) and (20, 18); it is the means that are given.
     np.testing.assert_allclose(found["landmarks"][0, 0], [[21, 11], [23, 14]])
 
