@@ -54,6 +54,9 @@ CROSSINGS = {
     ("export", "video.predictor"),
     ("export", "video.track"),
     ("video", "export.signatures"),
+    # A detector's second look at landmarks is one piece of arithmetic for training's
+    # verb and for exported graphs.
+    ("export", "ops.heatmaps"),
 }
 # The files that reach behind Keras's public interface: they cure what Keras lacks on
 # several devices and state the versions that they are for.
