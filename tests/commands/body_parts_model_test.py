@@ -9,10 +9,9 @@ import pytest
 from mlcvtf.commands.body_parts_model import load_model, save_model
 from mlcvtf.errors import InputError
 from mlcvtf.segmentation.body_parts import joints as joint_models
-from mlcvtf.segmentation.body_parts.forest_training import Options, train_forest
 from mlcvtf.video import predictor
 from tests.case import child
-from tests.segmentation.scenes import CLASSES, scene, scenes
+from tests.segmentation.scenes import CLASSES, scene, small_forest
 
 CARD = {
     "labels": [f"part {i}" for i in range(CLASSES)],
@@ -26,15 +25,7 @@ NAMES = ("trunk", "legs")
 
 @pytest.fixture(scope="module")
 def forest():
-    options = Options(
-        trees=2,
-        depth=7,
-        features=40,
-        thresholds=10,
-        pixels_per_image=150,
-        minimum_samples=4,
-    )
-    return train_forest(scenes(12), CLASSES, options, threads=1)
+    return small_forest()
 
 
 @pytest.fixture(scope="module")

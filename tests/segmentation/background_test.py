@@ -103,10 +103,10 @@ def test_bad_depth_is_refused():
     good = np.full((6, 8), 2.0)
     for bad, message in (
         (good * 1000, "millimetres"),
-        (-good, "0 or more"),
-        (np.zeros((6, 8, 3)), "height, width"),
-        (np.zeros((0, 8)), "height, width"),
-        (np.full((6, 8), "x"), "height, width"),
+        (-good, "0 or larger"),
+        (np.zeros((6, 8, 3)), "height and width"),
+        (np.zeros((0, 8)), "height and width"),
+        (np.full((6, 8), "x"), "floating point in metres"),
     ):
         with pytest.raises(InputError, match=message):
             background.within(bad, 0, 1)

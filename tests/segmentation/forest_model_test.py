@@ -13,21 +13,12 @@ from mlcvtf.segmentation.body_parts.forest_model import (
     forest_model,
     model_forest,
 )
-from mlcvtf.segmentation.body_parts.forest_training import Options, train_forest
-from tests.segmentation.scenes import CLASSES, scene, scenes
+from tests.segmentation.scenes import CLASSES, scene, small_forest
 
 
 @pytest.fixture(scope="module")
 def forest():
-    options = Options(
-        trees=2,
-        depth=7,
-        features=40,
-        thresholds=10,
-        pixels_per_image=150,
-        minimum_samples=4,
-    )
-    return train_forest(scenes(12), CLASSES, options, threads=1)
+    return small_forest()
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ def write_png(path, image):
     path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
 
 
-def refuses(message, action, *arguments):
+def assert_refused(message, action, *arguments):
     with pytest.raises(InputError, match=message) as caught:
         action(*arguments)
     assert str(caught.value).isprintable()
@@ -90,26 +90,26 @@ def test_a_damaged_picture_is_refused(tmp_path):
         (np.zeros((60, 80, 3), np.uint8), "grey PNG of 8 bits"),
     ):
         write_png(parts, image)
-        refuses(message, read.read, 0)
+        assert_refused(message, read.read, 0)
     parts.write_bytes(good)
     whole = depth.read_bytes()
     for data in (b"", whole[:30], b"no picture at all, but long enough for a header"):
         depth.write_bytes(data)
-        refuses("16 bits", read_depth, depth)
+        assert_refused("16 bits", read_depth, depth)
     # A header that says 100,000 x 100,000 is not believed.
     depth.write_bytes(whole[:16] + b"\0\1\x86\xa0" * 2 + whole[24:])
-    refuses("16 bits", read_depth, depth)
+    assert_refused("16 bits", read_depth, depth)
     write_png(depth, np.zeros((60, 80), np.uint8))
-    refuses("16 bits", read_depth, depth)
+    assert_refused("16 bits", read_depth, depth)
     depth.unlink()
-    refuses("No such file", read.read, 0)
+    assert_refused("No such file", read.read, 0)
 
 
 def test_pictures_of_two_sizes_are_refused(tmp_path):
     folder, _, _ = made(tmp_path, 2)
     write_png(folder / "000001_depth.png", np.ones((30, 40), np.uint16))
     write_png(folder / "000001_parts.png", np.ones((30, 40), np.uint8))
-    refuses("one size", list, PictureFolder(folder).batches(2))
+    assert_refused("one size", list, PictureFolder(folder).batches(2))
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [
@@ -127,10 +127,10 @@ def test_a_damaged_table_is_refused(tmp_path, old, new, message):
     text = table.read_text()
     assert old in text
     table.write_text(text.replace(old, new, 1))
-    refuses(message, PictureFolder, folder)
+    assert_refused(message, PictureFolder, folder)
     table.write_text(text.split("\n")[0] + "\n")
-    refuses("a row for each", PictureFolder, folder)
+    assert_refused("a row for each", PictureFolder, folder)
     table.write_bytes(b"\xff\xfe\x00")
-    refuses("a row for each", PictureFolder, folder)
+    assert_refused("a row for each", PictureFolder, folder)
     table.unlink()
-    refuses("No such file", PictureFolder, folder)
+    assert_refused("No such file", PictureFolder, folder)

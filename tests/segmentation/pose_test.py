@@ -6,9 +6,8 @@ import pytest
 from mlcvtf.errors import InputError
 from mlcvtf.segmentation.body_parts import joints
 from mlcvtf.segmentation.body_parts.compiled_forest import CompiledForest
-from mlcvtf.segmentation.body_parts.forest_training import Options, train_forest
 from mlcvtf.segmentation.body_parts.pose import estimate
-from tests.segmentation.scenes import CLASSES, scene, scenes
+from tests.segmentation.scenes import CLASSES, scene, small_forest
 
 
 def points_of(depth):
@@ -22,15 +21,15 @@ def points_of(depth):
 
 @pytest.fixture(scope="module")
 def compiled():
-    options = Options(
-        trees=2,
+    forest = small_forest(
+        20,
         depth=8,
         features=60,
         thresholds=20,
         pixels_per_image=200,
         minimum_samples=6,
     )
-    return CompiledForest(train_forest(scenes(20), CLASSES, options, threads=1))
+    return CompiledForest(forest)
 
 
 def test_joints_lie_in_the_middle_of_their_parts(compiled):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mlcvtf.segmentation.body_parts.forest_training import Options, train_forest
+
 CLASSES = 6
 # Half width and height, centre x and y in metres: trunk, head, arms, legs.
 BOXES = (
@@ -40,3 +42,16 @@ def scene(seed, height=60, width=80):
 def scenes(count, first=0):
     """Returns a list of scenes."""
     return [scene(seed) for seed in range(first, first + count)]
+
+
+def small_forest(count=12, **options):
+    """Grows two small trees on some scenes."""
+    options = {
+        "trees": 2,
+        "depth": 7,
+        "features": 40,
+        "thresholds": 10,
+        "pixels_per_image": 150,
+        "minimum_samples": 4,
+    } | options
+    return train_forest(scenes(count), CLASSES, Options(**options), threads=1)

@@ -55,6 +55,11 @@ class Cascade:
     children: np.ndarray
     leaves: np.ndarray
 
+    @classmethod
+    def arrays(cls) -> tuple[str, ...]:
+        """Names the attributes that are arrays: all but the window."""
+        return tuple(field.name for field in dataclasses.fields(cls))[1:]
+
     def __post_init__(self):
         _check(self)
         object.__setattr__(self, "tables", _tables(self))

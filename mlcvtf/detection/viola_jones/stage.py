@@ -225,21 +225,9 @@ def passing(cascade: Cascade | None, windows) -> np.ndarray:
 
 def join(first: Cascade, second: Cascade) -> Cascade:
     """Puts the stages of a cascade behind those of another of the same window."""
-    names = (
-        "rectangles",
-        "weights",
-        "tilted",
-        "stage_trees",
-        "stage_thresholds",
-        "tree_nodes",
-        "features",
-        "thresholds",
-        "children",
-        "leaves",
-    )
     parts = {
         name: np.concatenate([getattr(first, name), getattr(second, name)])
-        for name in names
+        for name in Cascade.arrays()
     }
     parts["features"][len(first.features) :] += len(first.rectangles)
     return Cascade(first.window, **parts)

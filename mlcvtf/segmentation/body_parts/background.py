@@ -11,6 +11,7 @@ import numpy as np
 
 from mlcvtf.errors import InputError
 from mlcvtf.segmentation.body_parts.camera import Camera
+from mlcvtf.segmentation.body_parts.features import check_depth
 
 # What differs by less than so many metres, and so many times the depth squared, is
 # the same surface: the steps of Kinect's disparity are 0.003 z^2, noise 0.0014 z^2.
@@ -24,7 +25,7 @@ LEAST_SHARE = 0.05
 LEAST_SEEN = 0.1
 
 
-def check_depth(depth: np.ndarray) -> np.ndarray:
+def clean_depth(depth: np.ndarray) -> np.ndarray:
     """Makes of a depth picture what the other functions take.
 
     Args:
@@ -37,19 +38,9 @@ def check_depth(depth: np.ndarray) -> np.ndarray:
         InputError: it is no such picture, or in millimetres.
     """
     depth = np.asarray(depth)
-    if depth.ndim != 2 or depth.dtype.kind not in "fiu" or not depth.size:
-        raise InputError(
-            "depth is a picture [height, width] of metres, received "
-            f"{depth.dtype} {list(depth.shape)}"
-        )
-    depth = np.where(np.isfinite(depth), depth, 0).astype(np.float32)
-    if depth.min() < 0:
-        raise InputError(f"depth is 0 or more, received {depth.min():g}")
-    if depth.max() > 100:
-        raise InputError(
-            f"depth is in metres, received values up to {depth.max():g}: millimetres?"
-        )
-    return depth
+    if depth.dtype.kind == "f":
+        depth = np.where(np.isfinite(depth), depth, 0)
+    return check_depth(depth)
 
 
 def tolerance(depth: np.ndarray) -> np.ndarray:
@@ -77,7 +68,7 @@ def within(depth: np.ndarray, nearest: float, furthest: float) -> np.ndarray:
     Raises:
         InputError: the depth is none, or the limits are not in order.
     """
-    depth = check_depth(depth)
+    depth = clean_depth(depth)
     if not 0 <= nearest < furthest:
         raise InputError(
             "the nearest depth is below the furthest, received "
@@ -110,7 +101,7 @@ def fit_plane(
     Raises:
         InputError: the depth is none, or no plane has enough of the pixels.
     """
-    depth = check_depth(depth)
+    depth = clean_depth(depth)
     points = camera.points(depth)[depth > 0].astype(np.float64)
     rng = np.random.default_rng(seed)
     if len(points) < 100:
@@ -159,7 +150,7 @@ def above_plane(
     Raises:
         InputError: the depth is none.
     """
-    depth = check_depth(depth)
+    depth = clean_depth(depth)
     normal, distance = plane
     points = camera.points(depth)
     height = points @ normal + distance
@@ -180,7 +171,7 @@ class FirstFrames:
     """
 
     def __init__(self, frames: Sequence[np.ndarray]):
-        frames = [check_depth(frame) for frame in frames]
+        frames = [clean_depth(frame) for frame in frames]
         if not frames or len({frame.shape for frame in frames}) > 1:
             raise InputError(
                 "the background is one or more frames of one size, "
@@ -212,7 +203,7 @@ class FirstFrames:
         Raises:
             InputError: the depth is none, or of another size.
         """
-        depth = check_depth(depth)
+        depth = clean_depth(depth)
         if depth.shape != self.depth.shape:
             raise InputError(
                 "depth has the background's size "

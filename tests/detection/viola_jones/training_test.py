@@ -6,23 +6,12 @@ import numpy as np
 import pytest
 
 from mlcvtf.detection.viola_jones import opencv_xml, stage, training, training_state
+from mlcvtf.detection.viola_jones.cascade import Cascade
 from mlcvtf.errors import InputError
 from tests.detection.viola_jones import made_faces
 
 SETTINGS = training.Settings(made_faces.WINDOW, 3, negatives=200, most_trees=20)
 LONG = SETTINGS._replace(false_alarm=0.01, stages=2)
-FIELDS = (
-    "rectangles",
-    "weights",
-    "tilted",
-    "stage_trees",
-    "stage_thresholds",
-    "tree_nodes",
-    "features",
-    "thresholds",
-    "children",
-    "leaves",
-)
 
 
 class Stop(Exception):
@@ -50,7 +39,7 @@ def trained(faces, tmp_path_factory):
 
 
 def assert_same(one, other):
-    for name in FIELDS:
+    for name in Cascade.arrays():
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), name)
 
 
