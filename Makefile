@@ -59,8 +59,9 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	$(PYTHON) apps/demo
 
+# Two at least, since much of a test is one thread's; each takes some gigabytes.
 test: $(STAMP)
-	$(PYTHON) -m pytest -q
+	$(PYTHON) -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 test-all: $(STAMP)
 	$(PYTHON) -m pytest -q -m 'slow or peer or not slow'

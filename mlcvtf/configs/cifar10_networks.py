@@ -84,7 +84,8 @@ def get_config():
         "label_smoothing": 0.1,
         "area": 0.5,
         "colour": 0.3,
-        "policy": "float32",
+        # Half the time of float32 where the processor multiplies bfloat16.
+        "policy": "mixed_bfloat16",
     }
 
 

@@ -96,6 +96,7 @@ def test_no_graph_of_inference_reads_the_heads():
     assert not read & heads
 
 
+@pytest.mark.slow
 def test_the_saved_model_holds_no_weights_of_the_heads(tmp_path):
     # The head's dense kernel alone, 16 places x 64 x 512 numbers, takes 2 MB.
     heads = {"stage1": AuxiliaryHead(3, 64, 512)}

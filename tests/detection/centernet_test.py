@@ -211,7 +211,12 @@ def test_neighbours_outside_the_picture_count_nothing():
 
 
 @pytest.mark.parametrize(
-    "scale_free, refine", [(False, False), (True, False), (True, True)]
+    "scale_free, refine",
+    [
+        pytest.param(False, False, marks=pytest.mark.slow),
+        pytest.param(True, False, marks=pytest.mark.slow),
+        (True, True),
+    ],
 )
 def test_learns_boxes_classes_and_landmarks(scale_free, refine):
     weights = {"size_weight": 1.0, "landmark_weight": 1.0} if scale_free else {}
