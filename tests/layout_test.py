@@ -53,6 +53,7 @@ CROSSINGS = {
     # Parity is measured on what the apps run, and the apps read the same contract.
     ("export", "video.predictor"),
     ("export", "video.track"),
+    ("video", "export.keras_file"),
     ("video", "export.signatures"),
     # A detector's second look at landmarks is one piece of arithmetic for training's
     # verb and for exported graphs.

@@ -8,8 +8,6 @@ LiteRT has no convolution over an unknown number of channels.
 """
 
 import functools
-import importlib
-import pathlib
 from collections.abc import Callable
 
 import keras
@@ -99,34 +97,6 @@ def endpoints(
         embed = _frozen(model, model.embed, shape) if freeze else model.embed
         return _embedder(embed, shape[1:3])
     raise ValueError(f"task is one of {TASKS}, received {task!r}")
-
-
-def keras_modules(model: keras.Model) -> list[str]:
-    """Lists the modules of this package that define the model and its layers."""
-    layers = model._flatten_layers(include_self=True)
-    modules = {type(layer).__module__ for layer in layers}
-    return sorted(name for name in modules if name.startswith("mlcvtf."))
-
-
-def load_keras(path: str | pathlib.Path, modules: list[str]) -> keras.Model:
-    """Loads a `.keras` file for inference.
-
-    Args:
-        path: the file.
-        modules: what `keras_modules` gave when it was written; they are imported, so
-            that their classes are registered.
-
-    Returns:
-        The model.
-
-    Raises:
-        ValueError: a module is none of this package, or Keras cannot read the file.
-    """
-    for name in modules:
-        if not name.startswith("mlcvtf."):
-            raise ValueError(f"A model's modules are of mlcvtf, received {name!r}")
-        importlib.import_module(name)
-    return keras.saving.load_model(path, compile=False)
 
 
 def card_input(model: keras.Model, task: str, given: dict) -> dict:

@@ -97,7 +97,6 @@ def export(
     try:
         card = dict(card, name=folder.name, task=task, commit=commit(),
                     input=signatures.card_input(model, task, given),
-                    keras_modules=signatures.keras_modules(model),
                     weights=_digest(model))
         frozen = signatures.endpoints(model, task, freeze=True, **options)
         quantise = functools.partial(

@@ -307,9 +307,9 @@ def _saved_model(path, card, threads):
 
 def _keras(path, card, threads):
     tf = _tensorflow(threads)
-    from mlcvtf.export import signatures
+    from mlcvtf.export import keras_file, signatures
 
-    model = signatures.load_keras(path, card["keras_modules"])
+    model = keras_file.load(path)
     def function(endpoint, specification):
         compiled = tf.function(endpoint, specification, autograph=False)
         return lambda array: {k: v.numpy() for k, v in compiled(array).items()}

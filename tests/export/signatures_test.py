@@ -255,15 +255,8 @@ def test_card_describes_inputs_and_outputs(embedder):
         "boxes": {"dtype": "float32", "shape": [None, 4]}}
 
 
-def test_refusals(model, tmp_path):
+def test_refusals(model):
     with pytest.raises(ValueError, match="task is one of .* received 'depth'"):
         signatures.endpoints(model, "depth")
     with pytest.raises(ValueError, match="multiple of 32, received 100"):
         signatures.endpoints(model, "face_detection", 100)
-    with pytest.raises(ValueError, match="of mlcvtf, received 'os'"):
-        signatures.load_keras(tmp_path / "model.keras", ["os"])
-
-
-def test_the_modules_of_a_model_are_listed(embedder):
-    assert signatures.keras_modules(embedder) == [
-        "mlcvtf.embedding.arcface", "mlcvtf.layers.margins"]
