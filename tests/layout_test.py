@@ -58,6 +58,8 @@ CROSSINGS = {
     # A detector's second look at landmarks is one piece of arithmetic for training's
     # verb and for exported graphs.
     ("export", "ops.heatmaps"),
+    # Which form a grouped convolution has depends on the runtime that is written for.
+    ("export", "layers.grouped_convolution"),
 }
 # The files that reach behind Keras's public interface: they cure what Keras lacks on
 # several devices and state the versions that they are for.

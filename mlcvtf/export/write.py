@@ -18,6 +18,7 @@ import numpy as np
 from mlcvtf import card as cards
 from mlcvtf.errors import InputError
 from mlcvtf.export import litert, parity, quantize, saved_model, signatures
+from mlcvtf.layers.grouped_convolution import lowering
 
 # What the pipeline knows itself; the rest of the card comes from the recipe.
 FILLED = ("name", "task", "outputs", "commit", "parameters", "files")
@@ -98,7 +99,9 @@ def export(
         card = dict(card, name=folder.name, task=task, commit=commit(),
                     input=signatures.card_input(model, task, given),
                     weights=_digest(model))
-        frozen = signatures.endpoints(model, task, freeze=True, **options)
+        endpoints = functools.partial(
+            signatures.endpoints, model, task, freeze=True, **options
+        )
         quantise = functools.partial(
             quantize.quantize,
             pictures=representative,
@@ -106,7 +109,7 @@ def export(
         )
         precisions = precisions if task != "body_parts" else ()
         precisions = precisions if "litert" in formats else None
-        card |= _write_files(scratch, model, frozen, precisions, quantise)
+        card |= _write_files(scratch, model, endpoints, precisions, quantise)
         if "saved_model" not in formats:
             shutil.rmtree(scratch / "saved_model")
         cards.write(scratch, card)
@@ -226,15 +229,23 @@ def _in_float32(config):
 def _write_files(folder, model, endpoints, precisions, quantise):
     """Writes the files of every runtime; returns what the card says about them.
 
-    LiteRT's are made from the SavedModel; with `precisions` None there are none.
+    LiteRT's are made from a SavedModel; with `precisions` None there are none.
     """
     model.save(folder / "model.keras")
-    outputs = saved_model.write(folder / "saved_model", endpoints)
+    with lowering() as grouped:
+        served = endpoints()
+        outputs = saved_model.write(folder / "saved_model", served)
     parameters = model.count_params()
     known = {"outputs": signatures.card_outputs(outputs), "parameters": parameters}
     if precisions is None:
         return known
-    full, floats = litert.convert(folder / "saved_model", list(endpoints)), {}
+    source = folder / "saved_model"
+    if grouped:
+        # LiteRT has convolutions with groups; TensorFlow is faster without them.
+        source = folder / "grouped"
+        with lowering(split=False):
+            saved_model.write(source, endpoints())
+    full, floats = litert.convert(source, list(served)), {}
     weights = model.get_weights()
     small = any(weight.dtype != np.float32 for weight in weights)
     operations = litert.check(full, parameters, weights=weights if small else None)
@@ -244,9 +255,11 @@ def _write_files(folder, model, endpoints, precisions, quantise):
             content = quantise(full, precision)
             floats[precision] = quantize.float_operations(content)
         else:
-            content = litert.convert(folder / "saved_model", list(endpoints), precision)
+            content = litert.convert(source, list(served), precision)
         litert.check(content, parameters, precision)
         (folder / f"{precision}.tflite").write_bytes(content)
+    if grouped:
+        shutil.rmtree(source)
     return known | {"operations": operations, "float_operations": floats}
 
 

@@ -1,7 +1,13 @@
 """Grouped convolution with one kernel, split into plain convolutions where it pays."""
 
+import contextlib
+import contextvars
+
 import keras
 from keras import ops
+
+# What `lowering` asks for: whether to split, and where to note that it was asked.
+_ASKED = contextvars.ContextVar("asked", default=(None, None))
 
 
 @keras.saving.register_keras_serializable(package="mlcvtf")
@@ -28,8 +34,8 @@ class GroupedConv2D(keras.layers.Conv2D):
         dilation_rate: distance of the kernel's cells, 1 or more.
         use_bias: adds a bias per output channel.
         split: True runs as G convolutions, False as one operation, None (the default)
-            splits where the backend is TensorFlow without a GPU. It changes the
-            speed, not the result, and may be set until a graph is traced. LiteRT takes
+            as `lowering` says or, outside of it, splits where the backend is
+            TensorFlow without a GPU. It changes the speed, not the result. LiteRT takes
             both: ResNeXt-50 has 53 convolutions with False, 549 with True, which took
             7 % longer; a SavedModel with False needs XLA.
         **kwargs: of `keras.layers.Conv2D`.
@@ -137,7 +143,29 @@ class GroupedConv2D(keras.layers.Conv2D):
         return config | ({"padding": "symmetric"} if self.symmetric else {})
 
 
+@contextlib.contextmanager
+def lowering(split: bool | None = None):
+    """Decides for the grouped convolutions that are traced inside and leave it open.
+
+    Args:
+        split: as of `GroupedConv2D`; None leaves the default.
+
+    Yields:
+        List that has an entry for each of them, afterwards.
+    """
+    token = _ASKED.set((split, []))
+    try:
+        yield _ASKED.get()[1]
+    finally:
+        _ASKED.reset(token)
+
+
 def _splits_by_default():
+    split, asked = _ASKED.get()
+    if asked is not None:
+        asked.append(split)
+    if split is not None:
+        return split
     return keras.backend.backend() == "tensorflow" and not any(
         "gpu" in device.lower() for device in keras.distribution.list_devices()
     )

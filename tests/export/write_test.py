@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from mlcvtf import card
 from mlcvtf.backbones.mobilenet_v2 import mobilenet_v2
+from mlcvtf.backbones.small_resnet import small_resnet
+from mlcvtf.classification.classifier import ImageClassifier
 from mlcvtf.detection.centernet import CenterNet
 from mlcvtf.errors import InputError
 from mlcvtf.export import parity, saved_model, signatures, write
@@ -147,6 +149,26 @@ def test_centernet_ships_in_every_runtime(tmp_path):
                          tiny_models.CARD, pictures)
     assert found["parity"]["matched"] > 20
     assert found["parameters"] == model.count_params()
+
+
+def test_grouped_convolutions_are_one_operation_in_litert_only(tmp_path):
+    groups, repeats = 4, 1
+    backbone = small_resnet((16, 16, 16), repeats, groups=groups, group_width=4,
+                            expansion=2)
+    model = ImageClassifier(backbone, 3)
+    card_of = tiny_models.CARD | {"labels": ["a", "b", "c"],
+                                  "input": {"size": [32, 32]}}
+    found = write.export(model, "classification", tmp_path / "model", card_of,
+                         precisions=())
+    kernels = sum(len(weight.shape) == 4 for weight in model.trainable_weights)
+    # "serving_default" and "batch" have a graph each.
+    assert found["operations"]["CONV_2D"] == 2 * kernels
+    assert not any("grouped" in name for name in found["files"])
+    loaded = tf.saved_model.load(str(tmp_path / "model" / "saved_model"))
+    graph = loaded.signatures["serving_default"].graph.as_graph_def()
+    nodes = [n for f in graph.library.function for n in f.node_def]
+    split = sum(node.op == "Conv2D" for node in nodes)
+    assert split == kernels + 3 * repeats * (groups - 1)
 
 
 def test_a_saved_model_has_no_variables_and_gives_the_same(tmp_path):

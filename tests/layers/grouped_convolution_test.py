@@ -95,6 +95,10 @@ def test_default_is_split_on_tensorflow_without_a_gpu(monkeypatch):
     assert operations() == 3
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["CPU:0", "GPU:0"])
     assert operations() == 1
+    with grouped_convolution.lowering(split=True) as asked:
+        assert operations() == 3
+        assert asked and set(asked) == {True}
+    assert operations() == 1
     monkeypatch.setattr(grouped_convolution.keras.backend, "backend", lambda: "jax")
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["cpu:0"])
     assert operations() == 1
