@@ -22,6 +22,8 @@ from mlcvtf.export import litert, parity, quantize, saved_model, signatures
 # What the pipeline knows itself; the rest of the card comes from the recipe.
 FILLED = ("name", "task", "outputs", "commit", "parameters", "files")
 FORMATS = ("saved_model", "litert")
+# Tasks whose models decide by exact comparisons: no smaller precision serves them.
+EXACT = ("body_parts", "cascade_detection")
 # Of the LiteRT files beside that in float32.
 PRECISIONS = ("float16", *quantize.PRECISIONS)
 
@@ -58,8 +60,8 @@ def export(
             `[height, width]` in metres), for the parity report; by default
             `sample_pictures(task)`.
         formats: what to write beside the Keras file, of `FORMATS`.
-        precisions: of the LiteRT files beside float32, of `PRECISIONS`; a forest, whose
-            weights are integers, has none.
+        precisions: of the LiteRT files beside float32, of `PRECISIONS`; a forest or a
+            cascade, whose decisions are exact, has none.
         representative: uint8 `[height, width, 3]` each; pictures of the kind that the
             model is for, for "int8".
         measure: called with the finished folder before it takes its place; what it
@@ -105,7 +107,7 @@ def export(
             pictures=representative,
             keep_float=card.get("keep_float", ()),
         )
-        precisions = precisions if task != "body_parts" else ()
+        precisions = precisions if task not in EXACT else ()
         precisions = precisions if "litert" in formats else None
         card |= _write_files(scratch, model, frozen, precisions, quantise)
         if "saved_model" not in formats:

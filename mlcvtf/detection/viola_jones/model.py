@@ -69,7 +69,7 @@ class CascadeDetector(keras.Model):
         self.scale_factor, self.min_neighbors = scale_factor, min_neighbors
         nodes, trees = sum(tree_nodes), len(tree_nodes)
         shapes = {
-            "rectangles": ((nodes, 3, 4), "int16"),
+            "rectangles": ((nodes, 3, 4), "int32"),
             "weights_of_rectangles": ((nodes, 3), "float32"),
             "tilts": ((nodes,), "uint8"),
             "thresholds": ((nodes,), "float32"),
@@ -92,15 +92,30 @@ class CascadeDetector(keras.Model):
         self.built = True
 
     def call(self, gray, training=None):
-        return tf.map_fn(
-            self._detect,
-            tf.cast(gray, tf.int32),
-            fn_output_signature={
-                "boxes": tf.TensorSpec([MAX_DETECTIONS, 4], tf.float32),
-                "scores": tf.TensorSpec([MAX_DETECTIONS], tf.float32),
-                "labels": tf.TensorSpec([MAX_DETECTIONS], tf.int32),
-            },
+        gray = tf.cast(gray, tf.int32)
+
+        def add(number, found):
+            one = self._detect(gray[number])
+            return number + 1, {
+                name: tf.concat([found[name], value[None]], 0)
+                for name, value in one.items()
+            }
+
+        # LiteRT has no lists of tensors; before the first picture's is a row of none.
+        rows = {
+            "boxes": tf.zeros([1, MAX_DETECTIONS, 4]),
+            "scores": tf.zeros([1, MAX_DETECTIONS]),
+            "labels": tf.zeros([1, MAX_DETECTIONS], tf.int32),
+        }
+        shapes = {name: [None, *value.shape[1:]] for name, value in rows.items()}
+        shapes = {name: tf.TensorShape(shape) for name, shape in shapes.items()}
+        _, found = tf.while_loop(
+            lambda number, _: number < tf.shape(gray)[0],
+            add,
+            (tf.constant(0), rows),
+            shape_invariants=(tf.TensorShape([]), shapes),
         )
+        return {name: value[1:] for name, value in found.items()}
 
     def windows(self, gray):
         """Lists the windows that pass all stages, as `Cascade.windows`.

@@ -21,7 +21,7 @@ class Tables(NamedTuple):
     """A cascade node by node, as tensors.
 
     Attributes:
-        rectangles: int `[nodes, 3, 4]` x, y, width and height, 0 where there is none.
+        rectangles: int32 `[nodes, 3, 4]` x, y, width and height, 0 where there is none.
         weights: float32 `[nodes, 3]`.
         tilted: int `[nodes]`, 1 where tilted.
         thresholds: float32 `[nodes]`.
@@ -121,7 +121,7 @@ def prepare(picture, form: Form, tables: Tables):
     sums = tf.reshape(integral.integral(picture), [-1])
     squares = tf.reshape(integral.squared_integral(picture), [-1])
     stride = tf.shape(picture)[1] + 1
-    x, y, w, h = tf.unstack(tf.cast(tables.rectangles, tf.int32), axis=-1)
+    x, y, w, h = tf.unstack(tables.rectangles, axis=-1)
     right, down = x + w, y + h
     corners = [(x, y), (right, y), (x, down), (right, down)]
     turned = tf.cast(tables.tilted, tf.int32)[:, None]
