@@ -12,7 +12,13 @@ import tensorflow as tf
 from mlcvtf.detection.viola_jones import scan
 from mlcvtf.detection.viola_jones.cascade import Cascade
 from mlcvtf.detection.viola_jones.grouping import OVERLAP
-from mlcvtf.detection.viola_jones.scan_graph import Form, Tables, scan_level, shrink
+from mlcvtf.detection.viola_jones.scan_graph import (
+    Form,
+    Grid,
+    Tables,
+    scan_level,
+    shrink,
+)
 
 # The largest side of a picture.
 LARGEST_SIDE = 1 << 15
@@ -27,6 +33,7 @@ class CascadeDetector(keras.Model):
         window: width and height in pixels.
         stage_trees: number of trees of each stage.
         tree_nodes: number of nodes of each tree.
+        pairs: of each node, see `scan_graph.Form`.
         tilted: whether any feature is tilted.
         fraction_bits: votes are whole numbers of 2^-fraction_bits.
         scale_factor: between one size of the window and the next, above 1.
@@ -49,6 +56,7 @@ class CascadeDetector(keras.Model):
         window,
         stage_trees,
         tree_nodes,
+        pairs,
         tilted: bool = False,
         fraction_bits: int = 40,
         scale_factor: float = 1.1,
@@ -63,15 +71,20 @@ class CascadeDetector(keras.Model):
                 f"{scale_factor} and {min_neighbors}"
             )
         self.form = Form(
-            tuple(window), tuple(stage_trees), tuple(tree_nodes), bool(tilted)
+            tuple(window),
+            tuple(stage_trees),
+            tuple(tree_nodes),
+            tuple(pairs),
+            bool(tilted),
         )
         self.fraction_bits = fraction_bits
         self.scale_factor, self.min_neighbors = scale_factor, min_neighbors
         nodes, trees = sum(tree_nodes), len(tree_nodes)
+        last = self.form.blocks()[-1][-1]
         shapes = {
-            "rectangles": ((nodes, 3, 4), "int32"),
-            "weights_of_rectangles": ((nodes, 3), "float32"),
-            "tilts": ((nodes,), "uint8"),
+            "corners": ((last.looks.stop, 2), "int32"),
+            "factors": ((last.parts.stop,), "float32"),
+            "tilts": ((last.looks.stop,), "int32"),
             "thresholds": ((nodes,), "float32"),
             "votes": ((trees, 2 ** max(tree_nodes)), "int64"),
             "stage_thresholds": ((len(stage_trees),), "int64"),
@@ -132,8 +145,8 @@ class CascadeDetector(keras.Model):
             *(
                 tf.convert_to_tensor(weight)
                 for weight in (
-                    self.rectangles,
-                    self.weights_of_rectangles,
+                    self.corners,
+                    self.factors,
                     self.tilts,
                     self.thresholds,
                     self.votes,
@@ -177,7 +190,7 @@ class CascadeDetector(keras.Model):
         stripe = tf.maximum((places // step + stripes - 1) // stripes, 1) * step
         rows = (tf.minimum(stripes * stripe, places) + step - 1) // step
         x, y, margins = scan_level(
-            shrink(gray, height, width), step, rows, columns, self.form, tables
+            shrink(gray, height, width), Grid(step, rows, columns), self.form, tables
         )
         corner = tf.round(tf.cast(tf.stack([x, y], axis=1), tf.float32) * scale)
         sides = tf.round(tf.constant(self.form.window, tf.float32) * scale)
@@ -203,6 +216,7 @@ class CascadeDetector(keras.Model):
             "window": list(self.form.window),
             "stage_trees": list(self.form.stage_trees),
             "tree_nodes": list(self.form.tree_nodes),
+            "pairs": list(self.form.pairs),
             "tilted": self.form.tilted,
             "fraction_bits": self.fraction_bits,
             "scale_factor": self.scale_factor,
@@ -226,25 +240,45 @@ def cascade_detector(
     limits = cascade.stage_thresholds - scan.STAGE_SLACK
     largest = np.abs(cascade.tables).max(1).sum() + np.abs(limits).max() + 1
     bits = 61 - math.ceil(math.log2(largest))
+    used = cascade.features
     model = CascadeDetector(
         list(cascade.window),
         cascade.stage_trees.tolist(),
         cascade.tree_nodes.tolist(),
-        bool(cascade.tilted[cascade.features].any()),
+        cascade.pairs[0][used].tolist(),
+        bool(cascade.tilted[used].any()),
         bits,
         scale_factor,
         min_neighbors,
     )
-    weights = cascade.weights[cascade.features]
-    rectangles = cascade.rectangles[cascade.features]
-    model.rectangles.assign(np.where(weights[..., None] != 0, rectangles, 0))
-    model.weights_of_rectangles.assign(weights)
-    model.tilts.assign(cascade.tilted[cascade.features])
-    model.thresholds.assign(cascade.thresholds)
+    blocks = [block for stage in model.form.blocks() for block in stage]
+    corners, factors, tilts = zip(*(_look_ups(cascade, b) for b in blocks), strict=True)
+    model.corners.assign(np.concatenate(corners))
+    model.factors.assign(np.concatenate(factors))
+    model.tilts.assign(np.concatenate(tilts))
+    order = np.concatenate([block.nodes for block in blocks])
+    model.thresholds.assign(cascade.thresholds[order])
     model.votes.assign(np.rint(cascade.tables * 2.0**bits).astype(np.int64))
     whole = np.ceil(limits.astype(np.float64) * 2.0**bits)
     model.stage_thresholds.assign(whole.astype(np.int64))
     return model
+
+
+def _look_ups(cascade, block):
+    """Returns a block's corners `[looks, 2]`, factors `[parts]` and tilts `[looks]`."""
+    used = cascade.features[block.nodes]
+    if block.pairs:
+        _, places, factors = (part[used] for part in cascade.pairs)
+        places, factors = places[:, : block.pairs], factors[:, : block.pairs]
+    else:
+        places = scan.rectangle_corners(cascade.rectangles, cascade.tilted)[used]
+        factors = cascade.weights[used]
+        # The corner of what is no rectangle may lie anywhere.
+        places[factors == 0] = 0
+    # From [nodes, parts, corners, 2]: corners, then parts, then nodes.
+    places = np.transpose(places, (2, 1, 0, 3)).reshape(-1, 2)
+    tilts = np.resize(cascade.tilted[used], len(places))
+    return places, factors.T.ravel(), tilts
 
 
 def _scales(window, factor):
