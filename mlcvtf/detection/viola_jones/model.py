@@ -3,6 +3,7 @@
 It gives what `Cascade.detect_scores` gives; see `scan_graph.py`.
 """
 
+import functools
 import math
 
 import keras
@@ -42,10 +43,8 @@ class CascadeDetector(keras.Model):
     `call(gray)`: uint8 `[batch, height, width]`, sides up to 32768, gives a dict:
     "boxes" float32 `[batch, 100, 4]` x1, y1, x2, y2 in pixels, "scores" float32
     `[batch, 100]` descending and "labels" int32 `[batch, 100]`, 0, or -1 where there is
-    nothing. Of `Cascade.detect_scores` these are the first 100 boxes, with two reserves.
-    Where the sides of a level are multiples of 256, pixels may differ by 1 from
-    OpenCV's (`scan_graph.shrink`). And sums of votes are exact, of which float64 rounds
-    those whose votes differ by more than 2^29 times.
+    nothing. These are the first 100 boxes of `Cascade.detect_scores`, but for what
+    `scan_graph.py` says.
 
     Raises:
         ValueError: a number is out of its range.
@@ -130,11 +129,12 @@ class CascadeDetector(keras.Model):
         )
         return {name: value[1:] for name, value in found.items()}
 
-    def windows(self, gray):
+    def windows(self, gray, scales=None):
         """Lists the windows that pass all stages, as `Cascade.windows`.
 
         Args:
             gray: int32 `[height, width]` in 0..255.
+            scales: float32 `[n]`, n at least 1, of the windows; None for all.
 
         Returns:
             int32 `[n, 4]` x, y, width, height; float32 `[n]`, by how much the sum of
@@ -154,13 +154,17 @@ class CascadeDetector(keras.Model):
                 )
             )
         )
-        scales, sides = _scales(self.form.window, self.scale_factor)
         size = tf.shape(gray)[::-1]
-        number = tf.reduce_sum(
-            tf.cast(tf.reduce_all(sides <= size, axis=1), tf.int32)
-        )
-        # OpenCV shares the rows of a level out in stripes; see `pyramid._count`.
-        stripes = (size[0] + 1 - self.form.window[0] + 31) // 32
+        if scales is None:
+            scales, sides = _scales(self.form.window, self.scale_factor)
+            fits = tf.reduce_all(sides <= size, axis=1)
+            number = tf.reduce_sum(tf.cast(fits, tf.int32))
+        else:
+            number = tf.shape(scales)[0]
+        # OpenCV shares the rows of a level out in as many stripes as the first level's
+        # width asks for; see `pyramid._count`.
+        width = tf.round(tf.cast(size[0], tf.float32) / scales[0])
+        stripes = (tf.cast(width, tf.int32) + 1 - self.form.window[0] + 31) // 32
 
         def add(k, boxes, margins):
             scale = tf.gather(scales, k)
@@ -264,6 +268,35 @@ def cascade_detector(
     return model
 
 
+def find_windows(cascade: Cascade, gray, scales) -> tuple[np.ndarray, np.ndarray]:
+    """Lists the windows that pass; for `Cascade.windows` where there is no numba.
+
+    Args:
+        cascade: the cascade.
+        gray: uint8 `[height, width]`.
+        scales: float32 `[n]` of the windows.
+
+    Returns:
+        As `Cascade.windows`.
+    """
+    if not len(scales):
+        return np.zeros((0, 4), np.int32), np.zeros(0, np.float32)
+    found = _finder(cascade)(gray.astype(np.int32), scales)
+    boxes, margins = (part.numpy() for part in found)
+    return boxes[margins >= 0], margins[margins >= 0]
+
+
+# A training has a new cascade at each stage, a program one or two.
+@functools.lru_cache(maxsize=4)
+def _finder(cascade):
+    model = cascade_detector(cascade)
+    signature = [
+        tf.TensorSpec([None, None], tf.int32),
+        tf.TensorSpec([None], tf.float32),
+    ]
+    return tf.function(model.windows, signature, autograph=False)
+
+
 def _look_ups(cascade, block):
     """Returns a block's corners `[looks, 2]`, factors `[parts]` and tilts `[looks]`."""
     used = cascade.features[block.nodes]
@@ -317,8 +350,9 @@ def _suppress(boxes, scores, min_neighbors):
         return tf.where(near, -1.0, left), chosen, count + tf.cast(enough, tf.int32)
 
     _, chosen, count = tf.while_loop(
-        lambda left, chosen, count: (tf.reduce_max(left) >= 0)
-        & (count < MAX_DETECTIONS),
+        lambda left, chosen, count: (
+            (tf.reduce_max(left) >= 0) & (count < MAX_DETECTIONS)
+        ),
         add,
         (scores, tf.zeros([MAX_DETECTIONS], tf.int32), tf.constant(0)),
     )

@@ -1,9 +1,13 @@
 """The scan of a cascade in operations that LiteRT has built in (TensorFlow only).
 
-It follows `pyramid.py` and `scan.py`. LiteRT has no float64, so that what these compute
-in it is computed otherwise here, with the same results: spreads and sums of votes in
-int64, the reciprocal of a root in two float32. Nothing in a loop is ever empty, which
-LiteRT does not take: a list of windows ends with one that nobody looks at.
+It follows `pyramid.py` and `scan.py`, and gives the same windows and scores. LiteRT has
+no float64; what they compute in it is computed otherwise here: spreads and sums of
+votes in int64, the reciprocal of a root in two float32. Nothing in a loop is ever
+empty, which LiteRT does not take: a list of windows ends with one that nobody looks at.
+
+What may differ: where a side of a shrunken picture is a multiple of 256, a pixel by 1
+(`shrink`); the norm of one window in about 2^19 by its last bit (`norms`); and sums of
+votes, which are exact here, where one vote is more than 2^29 times another.
 """
 
 from typing import NamedTuple
@@ -305,8 +309,9 @@ def dense_values(level: Level, grid: Grid, blocks: list[Block], tables: Tables):
     phases = _phases(level.sums, grid.step)
     values = []
     for block in blocks:
-        begins = _begins(tables.corners[block.looks], tables.tilted[block.looks],
-                         grid.step)
+        begins = _begins(
+            tables.corners[block.looks], tables.tilted[block.looks], grid.step
+        )
         for node in range(len(block.nodes)):
             own = begins[node :: len(block.nodes)]
             looks = len(range(block.looks.start, block.looks.stop)) // len(block.nodes)
