@@ -309,15 +309,16 @@ def dense_values(level: Level, grid: Grid, blocks: list[Block], tables: Tables):
     phases = _phases(level.sums, grid.step)
     values = []
     for block in blocks:
+        count = len(block.nodes)
+        looks = (block.looks.stop - block.looks.start) // count
         begins = _begins(
             tables.corners[block.looks], tables.tilted[block.looks], grid.step
         )
-        for node in range(len(block.nodes)):
-            own = begins[node :: len(block.nodes)]
-            looks = len(range(block.looks.start, block.looks.stop)) // len(block.nodes)
-            entries = [_look(phases, grid, own[look]) for look in range(looks)]
-            factors = tables.factors[block.parts][node :: len(block.nodes)]
-            values.append(_add_up(tf.stack(entries), factors, block.pairs))
+        begins = tf.reshape(begins, [looks, count, 5])
+        factors = tf.reshape(tables.factors[block.parts], [-1, count])
+        for node in range(count):
+            entries = [_look(phases, grid, begins[look, node]) for look in range(looks)]
+            values.append(_add_up(tf.stack(entries), factors[:, node], block.pairs))
     return tf.concat(values, 0)
 
 
@@ -325,7 +326,7 @@ def listed_values(level: Level, places, blocks: list[Block], tables: Tables):
     """Computes features of listed windows, int32 `[n]`; the rest as `dense_values`."""
     values = []
     for block in blocks:
-        places_of = level.offsets[block.looks, None] + places
+        places_of = level.offsets[block.looks][:, None] + places
         entries = tf.gather(level.lookup, places_of)
         values.append(_add_up(entries, tables.factors[block.parts], block.pairs))
     return tf.concat(values, 0)
@@ -369,7 +370,7 @@ def votes(values, norms, stage: int, form: Form, blocks: list[Block], tables: Ta
     """
     trees = form.trees(stage)
     places = slice(blocks[0].places.start, blocks[-1].places.stop)
-    below = tf.cast(values * norms < tables.thresholds[places, None], tf.int32)
+    below = tf.cast(values * norms < tables.thresholds[places][:, None], tf.int32)
     order = np.concatenate([block.nodes for block in blocks])
     bits = _bits(below, np.argsort(order), np.array(form.tree_nodes[trees]))
     width = tables.votes.shape[1]
