@@ -326,8 +326,8 @@ def listed_values(level: Level, places, blocks: list[Block], tables: Tables):
     """Computes features of listed windows, int32 `[n]`; the rest as `dense_values`."""
     values = []
     for block in blocks:
-        places_of = level.offsets[block.looks][:, None] + places
-        entries = tf.gather(level.lookup, places_of)
+        index = level.offsets[block.looks][:, None] + places
+        entries = tf.gather(level.lookup, index)
         values.append(_add_up(entries, tables.factors[block.parts], block.pairs))
     return tf.concat(values, 0)
 
