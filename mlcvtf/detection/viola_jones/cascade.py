@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from mlcvtf.detection.viola_jones import grouping, pyramid, scan
+from mlcvtf.detection.viola_jones import grouping, pyramid, scan, without_numba
 
 # A tree's answer is looked up by the bits of all its comparisons.
 MOST_NODES = 8
@@ -93,14 +93,35 @@ class Cascade:
         Raises:
             ValueError: an argument is out of its range or the picture is not gray.
         """
-        if min_neighbors < 0:
-            raise ValueError(f"min_neighbors is at least 0, received {min_neighbors}")
+        _check_neighbors(min_neighbors)
         boxes, _ = self.windows(gray, scale_factor, min_size, max_size, threads)
         if min_neighbors > 0:
             boxes, _ = grouping.group(boxes, min_neighbors)
-        # Rounding may have moved a window's end beyond the picture's.
-        boxes[:, 2:] = np.minimum(boxes[:, 2:], np.shape(gray)[::-1] - boxes[:, :2])
-        return boxes
+        return _clipped(boxes, gray)
+
+    def detect_scores(
+        self,
+        gray: np.ndarray,
+        scale_factor: float = 1.1,
+        min_neighbors: int = 3,
+        min_size: tuple[int, int] | None = None,
+        max_size: tuple[int, int] | None = None,
+        threads: int | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Finds objects and says how sure each is; arguments as for `detect`.
+
+        Of windows that overlap the one of the highest confidence is kept
+        (`grouping.suppress`), if it stands for more than `min_neighbors`; OpenCV
+        averages them, and has no order among groups.
+
+        Returns:
+            int32 `[n, 4]`: x, y, width, height; float32 `[n]`, falling: by how much the
+            sum of the last stage is above its threshold.
+        """
+        _check_neighbors(min_neighbors)
+        boxes, scores = self.windows(gray, scale_factor, min_size, max_size, threads)
+        kept = grouping.suppress(boxes, scores, min_neighbors)
+        return _clipped(boxes[kept], gray), scores[kept]
 
     def windows(
         self,
@@ -125,10 +146,30 @@ class Cascade:
             )
         if not scale_factor > 1:
             raise ValueError(f"scale_factor is above 1, received {scale_factor}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads is at least 1, received {threads}")
+        if not without_numba.has_numba():
+            from mlcvtf.detection.viola_jones import model
+
+            scales = pyramid.scales(
+                gray.shape[::-1], self.window, scale_factor, min_size, max_size
+            )
+            return model.find_windows(self, gray, scales)
         levels = pyramid.build(
             gray, self.window, scale_factor, min_size, max_size, self.tilted.any()
         )
         return scan.windows(self, levels, threads)
+
+
+def _check_neighbors(min_neighbors):
+    if min_neighbors < 0:
+        raise ValueError(f"min_neighbors is at least 0, received {min_neighbors}")
+
+
+def _clipped(boxes, gray):
+    # Rounding may have moved a window's end beyond the picture's.
+    boxes[:, 2:] = np.minimum(boxes[:, 2:], np.shape(gray)[::-1] - boxes[:, :2])
+    return boxes
 
 
 def _check(cascade):
