@@ -76,8 +76,8 @@ def _define_model_flags(flag_values):
     flags.DEFINE_string(
         "models",
         None,
-        "Folder with the models face_detector and face_embedder; the shipped ones by "
-        "default.",
+        "Folder with the models face_detector (or face_cascade) and face_embedder; the "
+        "shipped ones by default.",
         flag_values=flag_values,
     )
     flags.DEFINE_enum(
@@ -85,6 +85,19 @@ def _define_model_flags(flag_values):
         "auto",
         RUNTIMES,
         "What runs the models; auto takes LiteRT where the model has a .tflite file.",
+        flag_values=flag_values,
+    )
+    define_detector_flag(flag_values)
+
+
+def define_detector_flag(flag_values: flags.FlagValues) -> None:
+    """Adds the flag that says what finds faces."""
+    flags.DEFINE_enum(
+        "detector",
+        "centernet",
+        ["centernet", "cascade"],
+        "What finds faces: the network face_detector, or the cascade of Haar features "
+        "face_cascade, which knows no landmarks and sees no turned faces.",
         flag_values=flag_values,
     )
 

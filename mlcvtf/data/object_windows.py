@@ -258,7 +258,9 @@ def frame(one: Object, size, window, margin: float = 0.0):
     return (low + high) / 2, window * (sides / window).max()
 
 
-def sample(picture, center, sides, window, degrees: float = 0.0) -> np.ndarray:
+def sample(
+    picture, center, sides, window, degrees: float = 0.0, finest: int = FINEST
+) -> np.ndarray:
     """Cuts a frame out of a picture and makes it as large as a window.
 
     Args:
@@ -267,12 +269,14 @@ def sample(picture, center, sides, window, degrees: float = 0.0) -> np.ndarray:
         sides: width and height of the frame in pixels.
         window: width and height in pixels.
         degrees: by which the frame is turned.
+        finest: lines that a window's pixel is the mean of at most; 1 skips what lies
+            between, as a detector's pyramid does.
 
     Returns:
         uint8 `[height, width]`.
     """
     # Finer than the window, so that a pixel becomes the mean of those that it covers.
-    fine = int(np.clip(math.ceil(sides[0] / window[0] - 0.01), 1, FINEST))
+    fine = int(np.clip(math.ceil(sides[0] / window[0] - 0.01), 1, finest))
     width, height = window[0] * fine, window[1] * fine
     scale = sides[0] / width
     cosine = scale * math.cos(math.radians(degrees))
