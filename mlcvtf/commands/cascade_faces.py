@@ -37,13 +37,14 @@ class CascadeFaces:
         threads: number of threads.
 
     Attributes:
+        cascade: as given.
         card: as given.
         model_hash: hexadecimal digits that identify the cascade and where it expects
             landmarks.
     """
 
     def __init__(self, cascade, card: dict, threads: int = 1):
-        self.card, self._cascade, self._threads = card, cascade, threads
+        self.card, self.cascade, self._threads = card, cascade, threads
         self._points = card["points"]
         parts = [card["task"], card["files"][cascade_model.CASCADE], self._points]
         text = json.dumps(parts, sort_keys=True)
@@ -61,7 +62,7 @@ class CascadeFaces:
             `alignment.face_box`.
         """
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        squares, scores = squares_of(self._cascade, gray, self._threads)
+        squares, scores = squares_of(self.cascade, gray, self._threads)
         sure = scores >= self.card["thresholds"]["score"]
         landmarks = implied(squares[sure], self._points)
         boxes = [alignment.face_box(points) for points in landmarks]
@@ -82,8 +83,8 @@ def load(models_dir: str | os.PathLike, threads: int = 1) -> CascadeFaces:
     cascade, card = cascade_model.load(folder)
     if set(card.get("points", {})) != {"x", "y", "scale"}:
         raise InputError(
-            f"the card of a cascade of faces says where landmarks are, that of {folder} "
-            "does not"
+            "the card of a cascade of faces says where landmarks are, that of "
+            f"{folder} does not"
         )
     return CascadeFaces(cascade, card, threads)
 

@@ -102,9 +102,7 @@ def cut(gray, landmarks, window: int, jitter=None, random=None) -> np.ndarray:
     side *= math.exp(random.uniform(-1, 1) * math.log1p(jitter.scale))
     degrees += random.uniform(-jitter.degrees, jitter.degrees)
     finest = 1 if random.random() < SKIPPING else object_windows.FINEST
-    found = object_windows.sample(
-        gray, centre + 0.5, np.full(2, side), size, degrees, finest
-    )
+    found = object_windows.sample(gray, centre, np.full(2, side), size, degrees, finest)
     if random.random() < BLURRED:
         found = cv2.GaussianBlur(found, (0, 0), random.uniform(*BLUR))
     return found[:, ::-1] if random.random() < 0.5 else found
