@@ -93,14 +93,35 @@ class Cascade:
         Raises:
             ValueError: an argument is out of its range or the picture is not gray.
         """
-        if min_neighbors < 0:
-            raise ValueError(f"min_neighbors is at least 0, received {min_neighbors}")
+        _check_neighbors(min_neighbors)
         boxes, _ = self.windows(gray, scale_factor, min_size, max_size, threads)
         if min_neighbors > 0:
             boxes, _ = grouping.group(boxes, min_neighbors)
-        # Rounding may have moved a window's end beyond the picture's.
-        boxes[:, 2:] = np.minimum(boxes[:, 2:], np.shape(gray)[::-1] - boxes[:, :2])
-        return boxes
+        return _clipped(boxes, gray)
+
+    def detect_scores(
+        self,
+        gray: np.ndarray,
+        scale_factor: float = 1.1,
+        min_neighbors: int = 3,
+        min_size: tuple[int, int] | None = None,
+        max_size: tuple[int, int] | None = None,
+        threads: int | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Finds objects and says how sure each is; arguments as for `detect`.
+
+        Of windows that overlap the one of the highest confidence is kept
+        (`grouping.suppress`), if it stands for more than `min_neighbors`; OpenCV
+        averages them, and has no order among groups.
+
+        Returns:
+            int32 `[n, 4]`: x, y, width, height; float32 `[n]`, falling: by how much the
+            sum of the last stage is above its threshold.
+        """
+        _check_neighbors(min_neighbors)
+        boxes, scores = self.windows(gray, scale_factor, min_size, max_size, threads)
+        kept = grouping.suppress(boxes, scores, min_neighbors)
+        return _clipped(boxes[kept], gray), scores[kept]
 
     def windows(
         self,
@@ -129,6 +150,17 @@ class Cascade:
             gray, self.window, scale_factor, min_size, max_size, self.tilted.any()
         )
         return scan.windows(self, levels, threads)
+
+
+def _check_neighbors(min_neighbors):
+    if min_neighbors < 0:
+        raise ValueError(f"min_neighbors is at least 0, received {min_neighbors}")
+
+
+def _clipped(boxes, gray):
+    # Rounding may have moved a window's end beyond the picture's.
+    boxes[:, 2:] = np.minimum(boxes[:, 2:], np.shape(gray)[::-1] - boxes[:, :2])
+    return boxes
 
 
 def _check(cascade):

@@ -1,9 +1,11 @@
-"""Groups of windows that are one object, by OpenCV's rule."""
+"""Groups of windows that are one object: by OpenCV's rule, and with scores by ours."""
 
 import numpy as np
 
 # Share of the sides by which windows of one object may differ.
 EPSILON = 0.2
+# Intersection over union from which on windows are one object, as a fraction.
+OVERLAP = (3, 10)
 
 
 def group(windows, min_neighbors: int, epsilon: float = EPSILON):
@@ -40,6 +42,38 @@ def group(windows, min_neighbors: int, epsilon: float = EPSILON):
     means, counts = means[large], counts[large]
     keep = ~_inside(means, counts, epsilon)
     return means[keep], counts[keep]
+
+
+def suppress(windows, scores, min_neighbors: int) -> np.ndarray:
+    """Keeps the windows with the highest scores, and none that overlap such.
+
+    The window of the highest score stands for all that overlap it by at least
+    `OVERLAP` (intersection over union), itself included; of the rest the next is
+    chosen. Whole numbers decide, so that a graph chooses the same.
+
+    Args:
+        windows: int32 `[n, 4]` x, y, width, height.
+        scores: float32 `[n]`, at least 0; of equal ones the first counts more.
+        min_neighbors: a window that is kept stands for more than this.
+
+    Returns:
+        int64 `[m]`, which are kept, by falling score.
+    """
+    windows = np.asarray(windows, np.int64).reshape(-1, 4)
+    low, high = windows[:, :2], windows[:, :2] + windows[:, 2:]
+    area = windows[:, 2:].prod(1)
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    kept = []
+    while len(order):
+        one = order[0]
+        sides = np.minimum(high[order], high[one]) - np.maximum(low[order], low[one])
+        common = np.maximum(sides, 0).prod(1)
+        union = area[order] + area[one] - common
+        near = common * OVERLAP[1] >= union * OVERLAP[0]
+        if near.sum() > min_neighbors:
+            kept.append(one)
+        order = order[~near]
+    return np.array(kept, np.int64)
 
 
 def _inside(boxes, counts, epsilon):
