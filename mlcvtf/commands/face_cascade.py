@@ -66,6 +66,8 @@ BACKGROUNDS = (
     ("camvid/{}.zip", []),
     ("clothing10/{}.zip", []),
 )
+# Pixels to which the many small pictures of clothes are laid side by side.
+TILED = 300
 # False boxes per background picture from the least score on.
 FALSE_BOXES = 0.05
 
@@ -76,13 +78,14 @@ def main(argv: list[str]) -> None:
     _check_output()
 
     from mlcvtf.commands import cascade_model
-    from mlcvtf.data import face_windows
+    from mlcvtf.data import face_windows, object_windows
     from mlcvtf.detection.viola_jones import training, training_report
 
     windows = face_windows.read(FLAGS.data, FLAGS.landmarks, WINDOW)
     counts = ", ".join(f"{count} {name}" for name, count in windows.counts.items())
     _say(f"windows: {counts}")
     backgrounds = read_backgrounds("train")
+    pictures = object_windows.tiled(backgrounds, TILED)
     settings = training.Settings(
         (WINDOW, WINDOW),
         stages=FLAGS.stages,
@@ -92,7 +95,7 @@ def main(argv: list[str]) -> None:
     faces = training.Faces(windows.training, windows.validation)
     one = training.Training(
         faces,
-        backgrounds,
+        pictures,
         settings,
         FLAGS.work,
         FLAGS.threads,

@@ -58,7 +58,13 @@ flags.DEFINE_enum(
     "What runs the models; auto takes LiteRT where the model has a .tflite file.",
     flag_values=FLAGS,
 )
-video_app.define_detector_flag(FLAGS)
+flags.DEFINE_enum(
+    "detector",
+    "centernet",
+    video_app.DETECTORS,
+    video_app.DETECTOR_HELP,
+    flag_values=FLAGS,
+)
 
 # Command -> fewest and most arguments after it.
 COMMANDS = {

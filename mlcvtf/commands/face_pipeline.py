@@ -17,9 +17,6 @@ from mlcvtf.embedding import alignment
 from mlcvtf.video import predictor
 from mlcvtf.video.track import overlaps
 
-# What finds faces: the network `face_detector`, or the cascade `face_cascade`, which
-# gives no landmarks of its own.
-DETECTORS = ("centernet", "cascade")
 # Two boxes that overlap more than this show one face.
 SAME_FACE = 0.6
 
@@ -48,7 +45,7 @@ class FacePipeline:
         runtime: "litert", "saved_model", "keras", or "auto" for the fastest there is.
         threads: processor threads for each of the two models.
         embedder: a loaded embedder to use in place of the folder's.
-        detector: one of `DETECTORS`.
+        detector: one of `video_app.DETECTORS`.
 
     Attributes:
         detector: the detector, with its card.
@@ -169,7 +166,7 @@ def load_detector(
     """Loads what finds faces.
 
     Args:
-        name: one of `DETECTORS`.
+        name: one of `video_app.DETECTORS`.
         models_dir: folder that holds its model; None for the models of the package.
         runtime: as of `FacePipeline`; a cascade has its own.
         threads: processor threads.

@@ -31,7 +31,9 @@ flags.DEFINE_string(
 flags.DEFINE_enum(
     "runtime", "auto", video_app.RUNTIMES, "What runs the models; auto "
     "takes LiteRT where the model has a .tflite file.", flag_values=FLAGS)
-video_app.define_detector_flag(FLAGS)
+flags.DEFINE_enum(
+    "detector", "centernet", video_app.DETECTORS, video_app.DETECTOR_HELP,
+    flag_values=FLAGS)
 flags.DEFINE_string(
     "roc", None, "Picture (.png, .svg or .pdf) to draw the curve of true against false "
     "accepts in.", flag_values=FLAGS)

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from mlcvtf.video import loop
 
 RUNTIMES = ("auto", "litert", "litert_float16", "litert_int8", "saved_model")
+# What finds faces: the network `face_detector`, or the cascade `face_cascade`, which
+# gives no landmarks of its own.
+DETECTORS = ("centernet", "cascade")
+DETECTOR_HELP = (
+    "What finds faces: the network face_detector, or the cascade of Haar features "
+    "face_cascade, which knows no landmarks and sees no turned faces."
+)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -87,18 +94,8 @@ def _define_model_flags(flag_values):
         "What runs the models; auto takes LiteRT where the model has a .tflite file.",
         flag_values=flag_values,
     )
-    define_detector_flag(flag_values)
-
-
-def define_detector_flag(flag_values: flags.FlagValues) -> None:
-    """Adds the flag that says what finds faces."""
     flags.DEFINE_enum(
-        "detector",
-        "centernet",
-        ["centernet", "cascade"],
-        "What finds faces: the network face_detector, or the cascade of Haar features "
-        "face_cascade, which knows no landmarks and sees no turned faces.",
-        flag_values=flag_values,
+        "detector", "centernet", DETECTORS, DETECTOR_HELP, flag_values=flag_values
     )
 
 

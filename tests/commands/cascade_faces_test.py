@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mlcvtf.commands import cascade_faces, face_pipeline
+from mlcvtf.commands import cascade_faces, face_pipeline, video_app
 from mlcvtf.embedding import alignment
 from mlcvtf.embedding.gallery import Gallery
 from mlcvtf.errors import InputError
@@ -101,7 +101,7 @@ def test_vectors_of_two_detectors_do_not_mix(models, detector, tmp_path):
         (tmp_path / name).symlink_to(stand_in.models() / name)
     hashes = [
         face_pipeline.FacePipeline(tmp_path, "litert", detector=name).model_hash
-        for name in face_pipeline.DETECTORS
+        for name in video_app.DETECTORS
     ]
     assert len(set(hashes)) == 2
     people = tmp_path / "people"
