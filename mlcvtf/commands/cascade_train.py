@@ -1,17 +1,19 @@
-"""cascade_train --positives SET --negatives PICTURES --output FILE.xml [flags]
+"""cascade_train --positives SET --negatives PICTURES --output FILE.xml|FOLDER [flags]
 
 Trains a cascade of boosted Haar features (Viola and Jones) and writes it as OpenCV 4
-reads it. Positives are pictures of one object each (a folder or ZIP archive of crops),
-boxes in pictures (a folder as COCO, VOC or YOLO has it, or a COCO file), or an array
-of windows (FILE.npz:NAME). Negatives are pictures that show no such object, at any
-size: a folder, a ZIP archive or a COCO file.
+reads it or, where the output is no .xml, as a model folder: cascade.xml, SavedModel,
+LiteRT and card. Positives are pictures of one object each (a folder or ZIP archive of
+crops), boxes in pictures (a folder as COCO, VOC or YOLO has it, or a COCO file), or an
+array of windows (FILE.npz:NAME). Negatives are pictures that show no such object, at
+any size: a folder, a ZIP archive or a COCO file.
 
-The state is kept in FILE.training: the same command goes on with a training that was
+The state is kept in OUTPUT.training: the same command goes on with a training that was
 stopped. A report is written there as well. Exit code 0; 1: input that does not serve;
 2: a flag; 130: stopped by Ctrl-C.
 """
 
 import os
+import pathlib
 import re
 import sys
 
@@ -34,12 +36,24 @@ flags.DEFINE_multi_string(
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
-    "output", None, "The cascade, a file that ends in .xml.", flag_values=FLAGS
+    "output",
+    None,
+    "The cascade, a file that ends in .xml, or else a model folder.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "label",
+    None,
+    "What is detected, for a model folder; --category or object by default.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "licence", "unknown", "Of the pictures, for a model folder.", flag_values=FLAGS
 )
 flags.DEFINE_string(
     "work",
     None,
-    "Folder for state and report; FILE.training by default.",
+    "Folder for state and report; OUTPUT.training by default.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
@@ -171,10 +185,11 @@ def main(argv: list[str]) -> None:
         raise flags.Error(f"no arguments are taken, received {argv[0]}")
     window = _check_flags()
 
-    from mlcvtf.detection.viola_jones import opencv_xml, training, training_report
+    from mlcvtf.commands import cascade_windows
+    from mlcvtf.detection.viola_jones import training, training_report
 
-    backgrounds = read_negatives(window)
-    faces = read_positives(window)
+    backgrounds = cascade_windows.read_negatives(FLAGS, window, _say)
+    faces = cascade_windows.read_positives(FLAGS, window, _say)
     settings = training.Settings(
         window,
         FLAGS.stages,
@@ -190,7 +205,8 @@ def main(argv: list[str]) -> None:
         int(FLAGS.memory_gb * 1e9),
         FLAGS.seed,
     )
-    work = FLAGS.work or f"{FLAGS.output.removesuffix('.xml')}.training"
+    output = FLAGS.output.rstrip("/")
+    work = FLAGS.work or f"{output.removesuffix('.xml')}.training"
     one = training.Training(
         faces,
         backgrounds,
@@ -204,12 +220,45 @@ def main(argv: list[str]) -> None:
     if one.state.history:
         _say(f"goes on after stage {len(one.state.history)} in {work}")
     cascade = one.run()
-    opencv_xml.save_opencv_xml(cascade, FLAGS.output)
     training_report.write(work, cascade, one.state.history, faces.training, settings)
+    write_output(cascade, faces, one.state.history)
     _say(
         f"wrote {FLAGS.output}: {len(cascade.stage_trees)} stages, "
         f"{len(cascade.tree_nodes)} trees; report in {work}/report.md"
     )
+
+
+def write_output(cascade, faces, history) -> None:
+    """Writes the file or the model folder.
+
+    Args:
+        cascade: a `Cascade`.
+        faces: `training.Faces`.
+        history: of the training.
+    """
+    from mlcvtf.commands import cascade_model
+    from mlcvtf.detection.viola_jones import opencv_xml
+
+    if _is_file():
+        opencv_xml.save_opencv_xml(cascade, FLAGS.output)
+        return
+    last = history[-1]
+    card = {
+        "labels": [FLAGS.label or FLAGS.category or "object"],
+        "licence": FLAGS.licence,
+        "data": [*FLAGS.positives, *FLAGS.negatives],
+        "recipe": "cascade_train",
+        "figures": {
+            "stages": len(history),
+            "last_stage": {key: last[key] for key in ("detection", "false_alarm")},
+        },
+    }
+    shown = cascade_model.pictures_of(faces.validation)
+    cascade_model.save(cascade, FLAGS.output, card, shown)
+
+
+def _is_file():
+    return FLAGS.output.lower().endswith(".xml")
 
 
 def make_search():
@@ -242,9 +291,12 @@ def _check_flags():
         raise flags.Error(
             f"--window is WIDTHxHEIGHT of 8 to 128 pixels, received {FLAGS.window}"
         )
-    if not FLAGS.output.lower().endswith(".xml"):
+    card = pathlib.Path(FLAGS.output) / "card.json"
+    odd = card.parent.suffix or (card.parent.exists() and not card.is_file())
+    if not _is_file() and odd:
         raise InputError(
-            "a cascade is written to a file that ends in .xml, received "
+            "a cascade is written to a file that ends in .xml, or a model folder, new "
+            f"or to be replaced and without an ending, received "
             f"{printable(FLAGS.output)}"
         )
     same = set(map(os.path.realpath, FLAGS.positives)) & set(
@@ -255,142 +307,9 @@ def _check_flags():
             "positives and negatives are different pictures, received "
             f"{printable(min(same))} as both"
         )
-    sink.check_writable(FLAGS.output, "a cascade")
+    place = str(card) if card.is_file() else FLAGS.output.rstrip("/")
+    sink.check_writable(place, "a cascade")
     return window
-
-
-def read_negatives(window):
-    """Lists the pictures without objects.
-
-    Args:
-        window: width and height in pixels.
-
-    Raises:
-        InputError: there are none, or none that is large enough.
-    """
-    from mlcvtf.data import object_windows
-    from mlcvtf.video.paths import printable
-
-    places = []
-    for path in FLAGS.negatives:
-        found = object_windows.read_backgrounds(path, FLAGS.without)
-        if not found:
-            raise InputError(
-                f"negatives are pictures without objects, {printable(path)} has none"
-            )
-        places += found
-    backgrounds = object_windows.Backgrounds(places, window)
-    if not len(backgrounds):
-        raise InputError(
-            f"negatives are at least as large as the window, "
-            f"{FLAGS.window}, all {len(places)} are smaller"
-        )
-    left_out = backgrounds.too_small
-    _say(
-        f"{len(backgrounds)} pictures without objects"
-        + (f", {left_out} smaller than the window left out" if left_out else "")
-    )
-    return backgrounds
-
-
-def read_positives(window):
-    """Cuts the windows to learn from and to validate on.
-
-    Args:
-        window: width and height in pixels.
-
-    Returns:
-        `training.Faces`.
-
-    Raises:
-        InputError: there are too few, or crops are smaller than the window.
-    """
-    import functools
-
-    import numpy as np
-    import tqdm
-
-    from mlcvtf.data import object_windows
-    from mlcvtf.detection.viola_jones.training import Faces
-
-    objects = _large_enough(window)
-    # Objects of one picture are all on one side.
-    groups = {}
-    for one in objects:
-        groups.setdefault(one.image if one.box else len(groups), []).append(one)
-    groups = list(groups.values())
-    order = np.random.default_rng(FLAGS.seed).permutation(len(groups))
-    held = max(1, round(FLAGS.validation * len(groups)))
-    if held >= len(groups):
-        raise InputError(
-            "positives are of at least 2 pictures, to learn from one and "
-            f"validate on the other, received {len(groups)}"
-        )
-    jitter = object_windows.Jitter(FLAGS.jitter)
-    progress = functools.partial(tqdm.tqdm, unit="object", leave=False, disable=None)
-    parts = []
-    for chosen, copies in ((order[held:], jitter), (order[:held], None)):
-        part = [one for number in chosen for one in groups[number]]
-        parts.append(
-            object_windows.cut_windows(
-                part, window, FLAGS.margin, copies, FLAGS.mirror, FLAGS.seed, progress
-            )
-        )
-    _say(
-        f"{len(objects)} objects: {len(parts[0])} windows to learn from, "
-        f"{len(parts[1])} to validate on"
-    )
-    return Faces(*parts)
-
-
-def _large_enough(window):
-    """Lists the objects that are as large as the window, or says what is wrong."""
-    from mlcvtf.data import object_windows
-    from mlcvtf.video.paths import printable
-
-    objects = []
-    for path in FLAGS.positives:
-        found = object_windows.read_objects(path, FLAGS.category)
-        if not found:
-            raise InputError(
-                "positives are pictures of an object or boxes in "
-                f"pictures, {printable(path)} has none"
-            )
-        objects += found
-    kept, small = [], []
-    for one in objects:
-        size = _size(one)
-        large = size[0] >= window[0] and size[1] >= window[1]
-        (kept if large else small).append((one, size))
-    crops = [(one, size) for one, size in small if one.box is None]
-    if crops:
-        one, size = crops[0]
-        name = "an array" if not isinstance(one.image, tuple) else one.image
-        raise InputError(
-            f"crops are at least as large as the window, {FLAGS.window}, {len(crops)} "
-            f"are smaller, such as {name} of {size[0]}x{size[1]} (see --window)"
-        )
-    if not kept:
-        raise InputError(
-            f"some boxes are at least as large as the window, "
-            f"{FLAGS.window}, all {len(small)} are smaller"
-        )
-    if small:
-        _say(f"{len(small)} boxes smaller than the window left out")
-    return [one for one, _ in kept]
-
-
-def _size(one):
-    """Returns width and height of an object with its margin."""
-    from mlcvtf.data.places import picture_size
-
-    if one.box is not None:
-        scale = 1 + 2 * FLAGS.margin
-        return (scale * (one.box[2] - one.box[0]), scale * (one.box[3] - one.box[1]))
-    if not isinstance(one.image, tuple):
-        return one.image.shape[::-1]
-    # A picture that is none is an error when it is read.
-    return picture_size(one.image) or (10**6, 10**6)
 
 
 def cli() -> None:

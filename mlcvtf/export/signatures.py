@@ -19,6 +19,7 @@ from mlcvtf.ops import heatmaps
 
 TASKS = (
     "body_parts",
+    "cascade_detection",
     "classification",
     "detection",
     "face_detection",
@@ -48,8 +49,8 @@ def endpoints(
 
     Args:
         model: a detector (`call` gives the maps of CenterNet), a classifier (`call`
-            gives "logits"), an embedder (it has `embed` and `backbone`) or a forest of
-            body parts.
+            gives "logits"), an embedder (it has `embed` and `backbone`), a cascade or a
+            forest of body parts.
         task: one of `TASKS`.
         longest_side: pixels; the detector shrinks larger pictures to it.
         freeze: the weights are constants, as they are now, in one graph that all
@@ -89,6 +90,11 @@ def endpoints(
         if freeze:
             network = _frozen(model, network, [None, *size, 3])
         return _classifier(network, size)
+    if task == "cascade_detection":
+        network = functools.partial(model, training=False)
+        if freeze:
+            network = _frozen(model, network, [None, None, None], tf.uint8)
+        return _cascade(network)
     if task == "body_parts":
         network = functools.partial(model, training=False)
         if freeze:
@@ -144,6 +150,8 @@ def card_input(model: keras.Model, task: str, given: dict) -> dict:
     if task == "face_embedding":
         return picture | {"shape": list(model.backbone.input_shape[1:])}
     picture["shape"] = [None, None, 3]
+    if task == "cascade_detection":
+        return picture
     if task == "classification":
         return picture | {"size": list(given["size"])}
     return picture | {"longest_side": given.get("longest_side", LONGEST_SIDE)}
@@ -162,18 +170,19 @@ def card_outputs(outputs: dict[str, tf.TensorSpec]) -> dict:
     }
 
 
-def _frozen(model, function, shape):
+def _frozen(model, function, shape, dtype=tf.float32):
     """Makes a function of images a graph that holds the weights as constants.
 
     Its operations are named "network/...", by which `quantize` finds them.
     """
     # Only those that the graph reads: a constant that nothing takes is written as well,
     # such as the weights of heads that only training has.
-    traced = tf.function(function, [tf.TensorSpec(shape)], autograph=False)
+    signature = [tf.TensorSpec(shape, dtype)]
+    traced = tf.function(function, signature, autograph=False)
     read = {v.ref() for v in traced.get_concrete_function().graph.variables}
     weights = [(v, v.numpy()) for v in model.variables if v.value.ref() in read]
 
-    @tf.function(input_signature=[tf.TensorSpec(shape)], autograph=False)
+    @tf.function(input_signature=signature, autograph=False)
     def network(images):
         constants = [(variable, tf.constant(value)) for variable, value in weights]
         with keras.StatelessScope(state_mapping=constants), tf.name_scope("network"):
@@ -230,6 +239,26 @@ def _classifier(network, size):
         "serving_default": (serving_default, _picture("image", 3)),
         "batch": (batch, _picture("images", 4)),
     }
+
+
+def _cascade(network):
+    def batch(images):
+        return network(_gray(images))
+
+    def serving_default(image):
+        return _only(batch(image[None]))
+
+    return {
+        "serving_default": (serving_default, _picture("image", 3)),
+        "batch": (batch, _picture("images", 4)),
+    }
+
+
+def _gray(images):
+    """Turns uint8 RGB gray, with the whole numbers of OpenCV's RGB2GRAY."""
+    red, green, blue = tf.unstack(tf.cast(images, tf.int32), axis=-1)
+    mixed = 9798 * red + 19235 * green + 3735 * blue
+    return tf.cast(tf.bitwise.right_shift(mixed + (1 << 14), 15), tf.uint8)
 
 
 def _forest(network):

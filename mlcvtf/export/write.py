@@ -22,6 +22,8 @@ from mlcvtf.export import litert, parity, quantize, saved_model, signatures
 # What the pipeline knows itself; the rest of the card comes from the recipe.
 FILLED = ("name", "task", "outputs", "commit", "parameters", "files")
 FORMATS = ("saved_model", "litert")
+# Tasks whose models decide by exact comparisons: no smaller precision serves them.
+EXACT = ("body_parts", "cascade_detection")
 # Of the LiteRT files beside that in float32.
 PRECISIONS = ("float16", *quantize.PRECISIONS)
 
@@ -58,8 +60,8 @@ def export(
             `[height, width]` in metres), for the parity report; by default
             `sample_pictures(task)`.
         formats: what to write beside the Keras file, of `FORMATS`.
-        precisions: of the LiteRT files beside float32, of `PRECISIONS`; a forest, whose
-            weights are integers, has none.
+        precisions: of the LiteRT files beside float32, of `PRECISIONS`; a forest or a
+            cascade, whose decisions are exact, has none.
         representative: uint8 `[height, width, 3]` each; pictures of the kind that the
             model is for, for "int8".
         measure: called with the finished folder before it takes its place; what it
@@ -105,7 +107,7 @@ def export(
             pictures=representative,
             keep_float=card.get("keep_float", ()),
         )
-        precisions = precisions if task != "body_parts" else ()
+        precisions = precisions if task not in EXACT else ()
         precisions = precisions if "litert" in formats else None
         card |= _write_files(scratch, model, frozen, precisions, quantise)
         if "saved_model" not in formats:
@@ -118,6 +120,8 @@ def export(
             sample_pictures(task) if pictures is None else pictures,
             card["thresholds"].get("score", 0.0),
             card.get("parity_bounds", {}),
+            # What a small cascade finds depends on what it was trained for.
+            must_find=task != "cascade_detection",
         )
         cards.write(scratch, card)
         if measure is not None:
@@ -180,6 +184,11 @@ def sample_pictures(task: str) -> list[np.ndarray]:
     from skimage import data
 
     collins = data.astronaut()
+    if task == "cascade_detection":
+        # Small ones: the graph looks at each window's place on its own.
+        small = cv2.resize(collins, (256, 256), interpolation=cv2.INTER_AREA)
+        return [small, small[20:160, 60:180].copy(), _noise(96, 160), _noise(1, 1),
+                _noise(17, 33), _noise(33, 300)]
     with cbook.get_sample_data("grace_hopper.jpg") as file:
         hopper = np.asarray(Image.open(file).convert("RGB"))
     if task in ("classification", "face_embedding"):

@@ -19,6 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 BINS = 256
+# Cells into which a feature's range is cut before they are joined to bins.
+CELLS = 2048
 METHODS = ("adaboost", "gentle")
 # What all weights add up to as whole numbers, but for rounding; sums fit 32 bits.
 WHOLE = 2**30

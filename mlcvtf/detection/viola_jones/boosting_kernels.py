@@ -8,9 +8,8 @@ both, and the sums are exact in whatever order they are taken.
 import numpy as np
 from numba import njit
 
-BINS = 256
-# Cells into which a feature's range is cut before they are joined to bins.
-CELLS = 2048
+from mlcvtf.detection.viola_jones.boosting import BINS, CELLS
+
 # Histograms that take turns: an addition does not wait for the one before it where
 # both fall into the same bin.
 TURNS = 4

@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from mlcvtf.detection.viola_jones import grouping, pyramid, scan
+from mlcvtf.detection.viola_jones import grouping, pyramid, scan, without_numba
 
 # A tree's answer is looked up by the bits of all its comparisons.
 MOST_NODES = 8
@@ -146,6 +146,15 @@ class Cascade:
             )
         if not scale_factor > 1:
             raise ValueError(f"scale_factor is above 1, received {scale_factor}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads is at least 1, received {threads}")
+        if not without_numba.has_numba():
+            from mlcvtf.detection.viola_jones import model
+
+            scales = pyramid.scales(
+                gray.shape[::-1], self.window, scale_factor, min_size, max_size
+            )
+            return model.find_windows(self, gray, scales)
         levels = pyramid.build(
             gray, self.window, scale_factor, min_size, max_size, self.tilted.any()
         )

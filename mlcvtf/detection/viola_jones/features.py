@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mlcvtf.detection.viola_jones import scan
+from mlcvtf.detection.viola_jones import scan, without_numba
 
 # A feature by the cells it has across and down, and the weighted parts besides the
 # whole, whose weight is -1: x, y, width and height in cells, and weight. All weighted
@@ -193,10 +193,8 @@ def values(features: Features, windows: Windows) -> np.ndarray:
     Returns:
         float32 `[n, windows]`, a feature's weighted sum over area and deviation.
     """
-    from mlcvtf.detection.viola_jones import boosting_kernels
-
     found = np.empty((len(features.weights), len(windows.norms)), np.float32)
-    boosting_kernels.fill_values(
+    without_numba.loops().fill_values(
         (windows.sums, windows.tilted),
         corners(features, windows),
         features.weights,

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mlcvtf.detection.viola_jones import without_numba
+
 # Share of the sides by which windows of one object may differ.
 EPSILON = 0.2
 # Intersection over union from which on windows are one object, as a fraction.
@@ -89,10 +91,13 @@ def _inside(boxes, counts, epsilon):
 
 def _label(windows, epsilon):
     """Numbers the connected groups of alike windows, by their first window."""
-    from mlcvtf.detection.viola_jones import grouping_kernels
+    if without_numba.has_numba():
+        from mlcvtf.detection.viola_jones.grouping_kernels import connect
+    else:
+        from mlcvtf.detection.viola_jones.without_numba import connect
 
     order = np.argsort(windows[:, 0], kind="stable")
     roots = np.empty(len(windows), np.int64)
-    roots[order] = order[grouping_kernels.connect(windows[order], 0.5 * epsilon)]
+    roots[order] = order[connect(windows[order], 0.5 * epsilon)]
     _, first, labels = np.unique(roots, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[labels]

@@ -3,6 +3,7 @@
 It gives what `Cascade.detect_scores` gives; see `scan_graph.py`.
 """
 
+import functools
 import math
 
 import keras
@@ -12,7 +13,13 @@ import tensorflow as tf
 from mlcvtf.detection.viola_jones import scan
 from mlcvtf.detection.viola_jones.cascade import Cascade
 from mlcvtf.detection.viola_jones.grouping import OVERLAP
-from mlcvtf.detection.viola_jones.scan_graph import Form, Tables, scan_level, shrink
+from mlcvtf.detection.viola_jones.scan_graph import (
+    Form,
+    Grid,
+    Tables,
+    scan_level,
+    shrink,
+)
 
 # The largest side of a picture.
 LARGEST_SIDE = 1 << 15
@@ -27,6 +34,7 @@ class CascadeDetector(keras.Model):
         window: width and height in pixels.
         stage_trees: number of trees of each stage.
         tree_nodes: number of nodes of each tree.
+        pairs: of each node, see `scan_graph.Form`.
         tilted: whether any feature is tilted.
         fraction_bits: votes are whole numbers of 2^-fraction_bits.
         scale_factor: between one size of the window and the next, above 1.
@@ -35,10 +43,8 @@ class CascadeDetector(keras.Model):
     `call(gray)`: uint8 `[batch, height, width]`, sides up to 32768, gives a dict:
     "boxes" float32 `[batch, 100, 4]` x1, y1, x2, y2 in pixels, "scores" float32
     `[batch, 100]` descending and "labels" int32 `[batch, 100]`, 0, or -1 where there is
-    nothing. Of `Cascade.detect_scores` these are the first 100 boxes, with two reserves.
-    Where the sides of a level are multiples of 256, pixels may differ by 1 from
-    OpenCV's (`scan_graph.shrink`). And sums of votes are exact, of which float64 rounds
-    those whose votes differ by more than 2^29 times.
+    nothing. These are the first 100 boxes of `Cascade.detect_scores`, but for what
+    `scan_graph.py` says.
 
     Raises:
         ValueError: a number is out of its range.
@@ -49,6 +55,7 @@ class CascadeDetector(keras.Model):
         window,
         stage_trees,
         tree_nodes,
+        pairs,
         tilted: bool = False,
         fraction_bits: int = 40,
         scale_factor: float = 1.1,
@@ -63,15 +70,20 @@ class CascadeDetector(keras.Model):
                 f"{scale_factor} and {min_neighbors}"
             )
         self.form = Form(
-            tuple(window), tuple(stage_trees), tuple(tree_nodes), bool(tilted)
+            tuple(window),
+            tuple(stage_trees),
+            tuple(tree_nodes),
+            tuple(pairs),
+            bool(tilted),
         )
         self.fraction_bits = fraction_bits
         self.scale_factor, self.min_neighbors = scale_factor, min_neighbors
         nodes, trees = sum(tree_nodes), len(tree_nodes)
+        last = self.form.blocks()[-1][-1]
         shapes = {
-            "rectangles": ((nodes, 3, 4), "int16"),
-            "weights_of_rectangles": ((nodes, 3), "float32"),
-            "tilts": ((nodes,), "uint8"),
+            "corners": ((last.looks.stop, 2), "int32"),
+            "factors": ((last.parts.stop,), "float32"),
+            "tilts": ((last.looks.stop,), "int32"),
             "thresholds": ((nodes,), "float32"),
             "votes": ((trees, 2 ** max(tree_nodes)), "int64"),
             "stage_thresholds": ((len(stage_trees),), "int64"),
@@ -92,21 +104,37 @@ class CascadeDetector(keras.Model):
         self.built = True
 
     def call(self, gray, training=None):
-        return tf.map_fn(
-            self._detect,
-            tf.cast(gray, tf.int32),
-            fn_output_signature={
-                "boxes": tf.TensorSpec([MAX_DETECTIONS, 4], tf.float32),
-                "scores": tf.TensorSpec([MAX_DETECTIONS], tf.float32),
-                "labels": tf.TensorSpec([MAX_DETECTIONS], tf.int32),
-            },
-        )
+        gray = tf.cast(gray, tf.int32)
 
-    def windows(self, gray):
+        def add(number, found):
+            one = self._detect(gray[number])
+            return number + 1, {
+                name: tf.concat([found[name], value[None]], 0)
+                for name, value in one.items()
+            }
+
+        # LiteRT has no lists of tensors; before the first picture's is a row of none.
+        rows = {
+            "boxes": tf.zeros([1, MAX_DETECTIONS, 4]),
+            "scores": tf.zeros([1, MAX_DETECTIONS]),
+            "labels": tf.zeros([1, MAX_DETECTIONS], tf.int32),
+        }
+        shapes = {name: [None, *value.shape[1:]] for name, value in rows.items()}
+        shapes = {name: tf.TensorShape(shape) for name, shape in shapes.items()}
+        _, found = tf.while_loop(
+            lambda number, _: number < tf.shape(gray)[0],
+            add,
+            (tf.constant(0), rows),
+            shape_invariants=(tf.TensorShape([]), shapes),
+        )
+        return {name: value[1:] for name, value in found.items()}
+
+    def windows(self, gray, scales=None):
         """Lists the windows that pass all stages, as `Cascade.windows`.
 
         Args:
             gray: int32 `[height, width]` in 0..255.
+            scales: float32 `[n]`, n at least 1, of the windows; None for all.
 
         Returns:
             int32 `[n, 4]` x, y, width, height; float32 `[n]`, by how much the sum of
@@ -117,8 +145,8 @@ class CascadeDetector(keras.Model):
             *(
                 tf.convert_to_tensor(weight)
                 for weight in (
-                    self.rectangles,
-                    self.weights_of_rectangles,
+                    self.corners,
+                    self.factors,
                     self.tilts,
                     self.thresholds,
                     self.votes,
@@ -126,13 +154,17 @@ class CascadeDetector(keras.Model):
                 )
             )
         )
-        scales, sides = _scales(self.form.window, self.scale_factor)
         size = tf.shape(gray)[::-1]
-        number = tf.reduce_sum(
-            tf.cast(tf.reduce_all(sides <= size, axis=1), tf.int32)
-        )
-        # OpenCV shares the rows of a level out in stripes; see `pyramid._count`.
-        stripes = (size[0] + 1 - self.form.window[0] + 31) // 32
+        if scales is None:
+            scales, sides = _scales(self.form.window, self.scale_factor)
+            fits = tf.reduce_all(sides <= size, axis=1)
+            number = tf.reduce_sum(tf.cast(fits, tf.int32))
+        else:
+            number = tf.shape(scales)[0]
+        # OpenCV shares the rows of a level out in as many stripes as the first level's
+        # width asks for; see `pyramid._count`.
+        width = tf.round(tf.cast(size[0], tf.float32) / scales[0])
+        stripes = (tf.cast(width, tf.int32) + 1 - self.form.window[0] + 31) // 32
 
         def add(k, boxes, margins):
             scale = tf.gather(scales, k)
@@ -162,7 +194,7 @@ class CascadeDetector(keras.Model):
         stripe = tf.maximum((places // step + stripes - 1) // stripes, 1) * step
         rows = (tf.minimum(stripes * stripe, places) + step - 1) // step
         x, y, margins = scan_level(
-            shrink(gray, height, width), step, rows, columns, self.form, tables
+            shrink(gray, height, width), Grid(step, rows, columns), self.form, tables
         )
         corner = tf.round(tf.cast(tf.stack([x, y], axis=1), tf.float32) * scale)
         sides = tf.round(tf.constant(self.form.window, tf.float32) * scale)
@@ -188,6 +220,7 @@ class CascadeDetector(keras.Model):
             "window": list(self.form.window),
             "stage_trees": list(self.form.stage_trees),
             "tree_nodes": list(self.form.tree_nodes),
+            "pairs": list(self.form.pairs),
             "tilted": self.form.tilted,
             "fraction_bits": self.fraction_bits,
             "scale_factor": self.scale_factor,
@@ -211,25 +244,74 @@ def cascade_detector(
     limits = cascade.stage_thresholds - scan.STAGE_SLACK
     largest = np.abs(cascade.tables).max(1).sum() + np.abs(limits).max() + 1
     bits = 61 - math.ceil(math.log2(largest))
+    used = cascade.features
     model = CascadeDetector(
         list(cascade.window),
         cascade.stage_trees.tolist(),
         cascade.tree_nodes.tolist(),
-        bool(cascade.tilted[cascade.features].any()),
+        cascade.pairs[0][used].tolist(),
+        bool(cascade.tilted[used].any()),
         bits,
         scale_factor,
         min_neighbors,
     )
-    weights = cascade.weights[cascade.features]
-    rectangles = cascade.rectangles[cascade.features]
-    model.rectangles.assign(np.where(weights[..., None] != 0, rectangles, 0))
-    model.weights_of_rectangles.assign(weights)
-    model.tilts.assign(cascade.tilted[cascade.features])
-    model.thresholds.assign(cascade.thresholds)
+    blocks = [block for stage in model.form.blocks() for block in stage]
+    corners, factors, tilts = zip(*(_look_ups(cascade, b) for b in blocks), strict=True)
+    model.corners.assign(np.concatenate(corners))
+    model.factors.assign(np.concatenate(factors))
+    model.tilts.assign(np.concatenate(tilts))
+    order = np.concatenate([block.nodes for block in blocks])
+    model.thresholds.assign(cascade.thresholds[order])
     model.votes.assign(np.rint(cascade.tables * 2.0**bits).astype(np.int64))
     whole = np.ceil(limits.astype(np.float64) * 2.0**bits)
     model.stage_thresholds.assign(whole.astype(np.int64))
     return model
+
+
+def find_windows(cascade: Cascade, gray, scales) -> tuple[np.ndarray, np.ndarray]:
+    """Lists the windows that pass; for `Cascade.windows` where there is no numba.
+
+    Args:
+        cascade: the cascade.
+        gray: uint8 `[height, width]`.
+        scales: float32 `[n]` of the windows.
+
+    Returns:
+        As `Cascade.windows`.
+    """
+    if not len(scales):
+        return np.zeros((0, 4), np.int32), np.zeros(0, np.float32)
+    found = _finder(cascade)(gray.astype(np.int32), scales)
+    boxes, margins = (part.numpy() for part in found)
+    return boxes[margins >= 0], margins[margins >= 0]
+
+
+# A training has a new cascade at each stage, a program one or two.
+@functools.lru_cache(maxsize=4)
+def _finder(cascade):
+    model = cascade_detector(cascade)
+    signature = [
+        tf.TensorSpec([None, None], tf.int32),
+        tf.TensorSpec([None], tf.float32),
+    ]
+    return tf.function(model.windows, signature, autograph=False)
+
+
+def _look_ups(cascade, block):
+    """Returns a block's corners `[looks, 2]`, factors `[parts]` and tilts `[looks]`."""
+    used = cascade.features[block.nodes]
+    if block.pairs:
+        _, places, factors = (part[used] for part in cascade.pairs)
+        places, factors = places[:, : block.pairs], factors[:, : block.pairs]
+    else:
+        places = scan.rectangle_corners(cascade.rectangles, cascade.tilted)[used]
+        factors = cascade.weights[used]
+        # The corner of what is no rectangle may lie anywhere.
+        places[factors == 0] = 0
+    # From [nodes, parts, corners, 2]: corners, then parts, then nodes.
+    places = np.transpose(places, (2, 1, 0, 3)).reshape(-1, 2)
+    tilts = np.resize(cascade.tilted[used], len(places))
+    return places, factors.T.ravel(), tilts
 
 
 def _scales(window, factor):
@@ -268,8 +350,9 @@ def _suppress(boxes, scores, min_neighbors):
         return tf.where(near, -1.0, left), chosen, count + tf.cast(enough, tf.int32)
 
     _, chosen, count = tf.while_loop(
-        lambda left, chosen, count: (tf.reduce_max(left) >= 0)
-        & (count < MAX_DETECTIONS),
+        lambda left, chosen, count: (
+            (tf.reduce_max(left) >= 0) & (count < MAX_DETECTIONS)
+        ),
         add,
         (scores, tf.zeros([MAX_DETECTIONS], tf.int32), tf.constant(0)),
     )

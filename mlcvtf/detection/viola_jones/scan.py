@@ -32,12 +32,7 @@ def windows(cascade, pyramid, threads: int | None = None):
     Returns:
         int32 `[n, 4]`: x, y, width, height in the picture; float32 `[n]`: by how much
         the sum of the last stage is above its threshold.
-
-    Raises:
-        ValueError: `threads` is below 1.
     """
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads is at least 1, received {threads}")
     from mlcvtf.detection.viola_jones import kernels
 
     plans = {step: plan(cascade, pyramid.stride, step) for step in (1, 2)}

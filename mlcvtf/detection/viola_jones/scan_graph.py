@@ -1,9 +1,13 @@
 """The scan of a cascade in operations that LiteRT has built in (TensorFlow only).
 
-It follows `pyramid.py` and `scan.py`. LiteRT has no float64, so that what these compute
-in it is computed otherwise here, with the same results: spreads and sums of votes in
-int64, the reciprocal of a root in two float32. Nothing in a loop is ever empty, which
-LiteRT does not take: a list of windows ends with one that nobody looks at.
+It follows `pyramid.py` and `scan.py`, and gives the same windows and scores. LiteRT has
+no float64; what they compute in it is computed otherwise here: spreads and sums of
+votes in int64, the reciprocal of a root in two float32. Nothing in a loop is ever
+empty, which LiteRT does not take: a list of windows ends with one that nobody looks at.
+
+What may differ: where a side of a shrunken picture is a multiple of 256, a pixel by 1
+(`shrink`); the norm of one window in about 2^19 by its last bit (`norms`); and sums of
+votes, which are exact here, where one vote is more than 2^29 times another.
 """
 
 from typing import NamedTuple
@@ -15,26 +19,49 @@ from mlcvtf.ops import integral
 
 # Bits of OpenCV's weights between two pixels of a row or column.
 WEIGHT_BITS = 8
+# Nodes of a first stage up to which each is an operation of its own over whole rows.
+DENSE_NODES = 64
 
 
 class Tables(NamedTuple):
-    """A cascade node by node, as tensors.
+    """A cascade node by node, in the order of `Form.blocks`, as tensors.
 
     Attributes:
-        rectangles: int `[nodes, 3, 4]` x, y, width and height, 0 where there is none.
-        weights: float32 `[nodes, 3]`.
-        tilted: int `[nodes]`, 1 where tilted.
+        corners: int32 `[looks, 2]` column and row of what is looked up in a window.
+        factors: float32 `[parts]`, of pairs of corners or of rectangles.
+        tilted: int32 `[looks]`, 1 where tilted.
         thresholds: float32 `[nodes]`.
         votes: int64 `[trees, n]`, `Cascade.tables` as whole numbers.
         stage_thresholds: int64 `[stages]`, the same.
     """
 
-    rectangles: tf.Tensor
-    weights: tf.Tensor
+    corners: tf.Tensor
+    factors: tf.Tensor
     tilted: tf.Tensor
     thresholds: tf.Tensor
     votes: tf.Tensor
     stage_thresholds: tf.Tensor
+
+
+class Block(NamedTuple):
+    """Nodes of a stage that are computed alike.
+
+    Attributes:
+        nodes: int `[n]`, their numbers.
+        pairs: how many pairs of corners each has (`scan.corner_pairs`), 0 where
+            features are summed by rectangles.
+        looks: slice of `Tables.corners`: the first corners of the first pairs, of the
+            second and so on, then all second corners; or the four corners in turn of
+            first rectangles, then second and third ones.
+        parts: slice of `Tables.factors`, in the same order.
+        places: slice of `Tables.thresholds`.
+    """
+
+    nodes: np.ndarray
+    pairs: int
+    looks: slice
+    parts: slice
+    places: slice
 
 
 class Form(NamedTuple):
@@ -44,27 +71,71 @@ class Form(NamedTuple):
         window: width and height in pixels.
         stage_trees: number of trees of each stage.
         tree_nodes: number of nodes of each tree.
+        pairs: number of each node's pairs of corners.
         tilted: whether any feature is.
     """
 
     window: tuple[int, int]
     stage_trees: tuple[int, ...]
     tree_nodes: tuple[int, ...]
+    pairs: tuple[int, ...]
     tilted: bool
+
+    def trees(self, stage: int) -> slice:
+        """Returns the trees of a stage."""
+        first = sum(self.stage_trees[:stage])
+        return slice(first, first + self.stage_trees[stage])
+
+    def blocks(self) -> list[list[Block]]:
+        """Returns the blocks of each stage."""
+        stages, pairs = [], np.array(self.pairs)
+        look = part = place = 0
+        for stage in range(len(self.stage_trees)):
+            trees, blocks = self.trees(stage), []
+            first, last = (
+                sum(self.tree_nodes[:end]) for end in (trees.start, trees.stop)
+            )
+            for count in np.unique(pairs[first:last]).tolist():
+                nodes = first + np.flatnonzero(pairs[first:last] == count)
+                ends = (
+                    look + (2 * count or 12) * len(nodes),
+                    part + (count or 3) * len(nodes),
+                    place + len(nodes),
+                )
+                slices = map(slice, (look, part, place), ends)
+                blocks.append(Block(nodes, count, *slices))
+                look, part, place = ends
+            stages.append(blocks)
+        return stages
 
 
 class Level(NamedTuple):
     """A picture at one size, as tensors.
 
     Attributes:
-        lookup: int32 `[n]`, the integral image and, behind it, the tilted one.
-        stride: entries from one row to the next.
-        offsets: int32 `[4, 3, nodes]`, corners of rectangles from a window's first.
+        sums: int32 `[planes, height + 1, width + 1]`, the integral image and, where it
+            is needed, the tilted one.
+        lookup: the same, flat.
+        offsets: int32 `[looks]`, where corners are from a window's first entry.
     """
 
+    sums: tf.Tensor
     lookup: tf.Tensor
-    stride: tf.Tensor
     offsets: tf.Tensor
+
+
+class Grid(NamedTuple):
+    """The windows of a level, as tensors.
+
+    Attributes:
+        step: pixels from one to the next.
+        rows: number of rows of windows, at least 1.
+        columns: number of columns of windows, at least 1.
+    """
+
+    step: tf.Tensor
+    rows: tf.Tensor
+    columns: tf.Tensor
 
 
 def shrink(gray, height, width):
@@ -107,38 +178,25 @@ def _neighbours(source, target):
     return first, tf.minimum(first + 1, source - 1), weight
 
 
-def prepare(picture, form: Form, tables: Tables):
+def prepare(picture, form: Form, tables: Tables) -> Level:
     """Integrates a picture.
 
     Args:
         picture: int32 `[height, width]`.
         form: of the cascade.
         tables: its numbers.
-
-    Returns:
-        A `Level`, and int64 `[(height + 1) * (width + 1)]`, the integrals of squares.
     """
-    sums = tf.reshape(integral.integral(picture), [-1])
-    squares = tf.reshape(integral.squared_integral(picture), [-1])
-    stride = tf.shape(picture)[1] + 1
-    x, y, w, h = tf.unstack(tf.cast(tables.rectangles, tf.int32), axis=-1)
-    right, down = x + w, y + h
-    corners = [(x, y), (right, y), (x, down), (right, down)]
-    turned = tf.cast(tables.tilted, tf.int32)[:, None]
-    start = 0
+    sums = integral.integral(picture)[None]
+    height, width = tf.unstack(tf.shape(sums)[1:])
+    column, row = tf.unstack(tables.corners, axis=-1)
+    offsets = row * width + column
     if form.tilted:
-        start = turned * tf.shape(sums)[0]
-        sums = tf.concat([sums, tf.reshape(integral.tilted_integral(picture), [-1])], 0)
-        rotated = [(x, y), (x - h, y + h), (x + w, y + w), (right - h, down + w)]
-        corners = [
-            [tf.where(turned > 0, a, b) for a, b in zip(one, other, strict=True)]
-            for one, other in zip(rotated, corners, strict=True)
-        ]
-    offsets = tf.stack([row * stride + column + start for column, row in corners])
-    return Level(sums, stride, tf.transpose(offsets, [0, 2, 1])), squares
+        sums = tf.concat([sums, integral.tilted_integral(picture)[None]], 0)
+        offsets += tables.tilted * (height * width)
+    return Level(sums, tf.reshape(sums, [-1]), offsets)
 
 
-def norms(level: Level, squares, places, window: tuple[int, int]):
+def norms(sums, squares, grid: Grid, window: tuple[int, int]):
     """Returns 1 / (area * deviation) of windows, -1 where they are flat.
 
     As `kernels._norms`: 1 / sqrt(s) rounded to float32, with s the area times the sum
@@ -147,23 +205,26 @@ def norms(level: Level, squares, places, window: tuple[int, int]):
     error of 2^-44 before the last rounding.
 
     Args:
-        level: from `prepare`.
-        squares: the same.
-        places: int32 `[n]`.
+        sums: int32 `[height + 1, width + 1]`, the integral image.
+        squares: int64, the same of squares.
+        grid: the windows.
         window: width and height.
+
+    Returns:
+        float32 `[rows * columns]`.
     """
     width, height = window
     area = (width - 2) * (height - 2)
 
     def inner(entries):
-        a, b, c, d = (
-            tf.gather(entries, places + (row * level.stride + column))
-            for row in (1, height - 1)
-            for column in (1, width - 1)
-        )
+        phases = _phases(entries[None], grid.step)
+        right, down = width - 1, height - 1
+        corners = tf.constant([(1, 1), (right, 1), (1, down), (right, down)])
+        begins = tf.unstack(_begins(corners, tf.zeros(4, tf.int32), grid.step))
+        a, b, c, d = (_look(phases, grid, begin) for begin in begins)
         return tf.cast(a - b - c + d, tf.int64)
 
-    total = inner(level.lookup)
+    total = inner(sums)
     spread = inner(squares) * area - total * total
     counted = tf.maximum(spread, tf.constant(1, tf.int64))
     high = tf.cast(counted, tf.float32)
@@ -200,65 +261,138 @@ def _least_deviation(area):
     return norm
 
 
-def stage_sums(number, level: Level, places, norms, form: Form, tables: Tables):
+def _phases(sums, step):
+    """Takes integral images apart by the remainders of rows and columns by the step.
+
+    Windows that lie `step` apart look up neighbours in each part.
+
+    Args:
+        sums: `[planes, height, width]`.
+        step: int32.
+
+    Returns:
+        `[planes, step, step, height / step, width / step]`, rounded up.
+    """
+    planes = sums.shape[0]
+    height, width = tf.unstack(tf.shape(sums)[1:])
+    sums = tf.pad(sums, [[0, 0], [0, -height % step], [0, -width % step]])
+    rows, columns = (height + step - 1) // step, (width + step - 1) // step
+    sums = tf.reshape(sums, tf.stack([planes, rows, step, columns, step]))
+    return tf.transpose(sums, [0, 2, 4, 1, 3])
+
+
+def _begins(corners, planes, step):
+    """Returns where corners begin in `_phases`, int32 `[n, 5]`."""
+    column, row = tf.unstack(corners, axis=-1)
+    place = [planes, row % step, column % step, row // step, column // step]
+    return tf.stack(place, axis=1)
+
+
+def _look(phases, grid, begin):
+    """Looks up one corner of all windows; returns `[rows * columns]`."""
+    size = tf.stack([1, 1, 1, grid.rows, grid.columns])
+    return tf.reshape(tf.slice(phases, begin, size), [-1])
+
+
+def dense_values(level: Level, grid: Grid, blocks: list[Block], tables: Tables):
+    """Computes features of all windows of a level.
+
+    Args:
+        level: from `prepare`.
+        grid: the windows.
+        blocks: of a stage.
+        tables: numbers of the cascade.
+
+    Returns:
+        float32 `[nodes, rows * columns]`, in the order of the blocks.
+    """
+    phases = _phases(level.sums, grid.step)
+    values = []
+    for block in blocks:
+        begins = _begins(
+            tables.corners[block.looks], tables.tilted[block.looks], grid.step
+        )
+        for node in range(len(block.nodes)):
+            own = begins[node :: len(block.nodes)]
+            looks = len(range(block.looks.start, block.looks.stop)) // len(block.nodes)
+            entries = [_look(phases, grid, own[look]) for look in range(looks)]
+            factors = tables.factors[block.parts][node :: len(block.nodes)]
+            values.append(_add_up(tf.stack(entries), factors, block.pairs))
+    return tf.concat(values, 0)
+
+
+def listed_values(level: Level, places, blocks: list[Block], tables: Tables):
+    """Computes features of listed windows, int32 `[n]`; the rest as `dense_values`."""
+    values = []
+    for block in blocks:
+        places_of = level.offsets[block.looks, None] + places
+        entries = tf.gather(level.lookup, places_of)
+        values.append(_add_up(entries, tables.factors[block.parts], block.pairs))
+    return tf.concat(values, 0)
+
+
+def _add_up(entries, factors, pairs):
+    """Computes features of a block.
+
+    Args:
+        entries: int32 `[looks, n]`.
+        factors: float32 `[parts]`.
+        pairs: see `Block`.
+
+    Returns:
+        float32 `[nodes, n]`, as `value_kernels` has it: in whole numbers by pairs, or
+        rectangle by rectangle.
+    """
+    if pairs:
+        plus, minus = tf.split(entries, 2)
+        weighted = (plus - minus) * tf.cast(factors, tf.int32)[:, None]
+        return tf.cast(tf.add_n(tf.split(weighted, pairs)), tf.float32)
+    a, b, c, d = tf.split(entries, 4)
+    weighted = tf.cast(a - b - c + d, tf.float32) * factors[:, None]
+    first, second, third = tf.split(weighted, 3)
+    return first + second + third
+
+
+def votes(values, norms, stage: int, form: Form, blocks: list[Block], tables: Tables):
     """Sums the votes of a stage.
 
     Args:
-        number: of the stage.
-        level: from `prepare`.
-        places: int32 `[n]`.
+        values: float32 `[nodes, n]`, in the order of the blocks.
         norms: float32 `[n]`.
+        stage: its number.
         form: of the cascade.
-        tables: its numbers.
+        blocks: of the stage.
+        tables: numbers of the cascade.
 
     Returns:
         int64 `[n]`.
     """
-    first = sum(form.stage_trees[:number])
-    trees = slice(first, first + form.stage_trees[number])
-    sizes = form.tree_nodes[trees]
-    start = sum(form.tree_nodes[:first])
-    count = sum(sizes)
-    nodes = slice(start, start + count)
-    a, b, c, d = (
-        tf.gather(
-            level.lookup,
-            places[:, None] + tf.reshape(level.offsets[corner, :, nodes], [-1]),
-        )
-        for corner in range(4)
-    )
-    # The weighted sums of first rectangles, then second, then third.
-    factors = tf.reshape(tf.transpose(tables.weights[nodes]), [-1])
-    sums = tf.cast(a - b - c + d, tf.float32) * factors
-    values = sums[:, :count] + sums[:, count : 2 * count] + sums[:, 2 * count :]
-    below = values * norms[:, None] < tables.thresholds[nodes]
-    bits = _bits(tf.cast(below, tf.int32), sizes)
+    trees = form.trees(stage)
+    places = slice(blocks[0].places.start, blocks[-1].places.stop)
+    below = tf.cast(values * norms < tables.thresholds[places, None], tf.int32)
+    order = np.concatenate([block.nodes for block in blocks])
+    bits = _bits(below, np.argsort(order), np.array(form.tree_nodes[trees]))
     width = tables.votes.shape[1]
-    rows = width * np.arange(len(sizes), dtype=np.int32)
-    votes = tf.gather(tf.reshape(tables.votes[trees], [-1]), bits + rows)
-    return tf.reduce_sum(votes, axis=1)
+    rows = width * np.arange(trees.stop - trees.start, dtype=np.int32)
+    chosen = tf.gather(tf.reshape(tables.votes[trees], [-1]), bits + rows[:, None])
+    return tf.reduce_sum(chosen, axis=0)
 
 
-def _bits(below, sizes):
-    """Returns int32 `[n, trees]`, the columns of `Cascade.tables`.
+def _bits(below, places, sizes):
+    """Returns int32 `[trees, n]`, the columns of `Cascade.tables`.
 
     Args:
-        below: int32 `[n, nodes]` of 0 and 1.
-        sizes: number of nodes of each tree.
+        below: int32 `[nodes, n]` of 0 and 1.
+        places: int `[nodes]`, a node's row in it.
+        sizes: int `[trees]`, number of nodes of each tree.
     """
-    widest = max(sizes)
-    if widest == 1:
-        return below
-    places = np.zeros((len(sizes), widest), np.int32)
-    factors = np.zeros((len(sizes), widest), np.int32)
-    start = 0
-    for tree, size in enumerate(sizes):
-        places[tree, :size] = np.arange(start, start + size)
-        factors[tree, :size] = 1 << np.arange(size)
-        start += size
+    first = np.cumsum(sizes) - sizes
     bits = 0
-    for node in range(widest):
-        bits = bits + tf.gather(below, places[:, node], axis=1) * factors[:, node]
+    for node in range(max(sizes)):
+        there = node < sizes
+        row = places[np.where(there, first + node, 0)].astype(np.int32)
+        factor = np.where(there, 1 << node, 0).astype(np.int32)
+        bits = bits + tf.gather(below, row) * factor[:, None]
     return bits
 
 
@@ -287,14 +421,12 @@ def seen(low, good, rows, columns):
     return tf.reshape(tf.equal(run % 2, 0), [-1])
 
 
-def scan_level(picture, step, rows, columns, form: Form, tables: Tables):
+def scan_level(picture, grid: Grid, form: Form, tables: Tables):
     """Lists the windows of a level that pass all stages.
 
     Args:
         picture: int32 `[height, width]`.
-        step: pixels between windows.
-        rows: number of rows of windows, at least 1.
-        columns: number of columns of windows, at least 1.
+        grid: the windows.
         form: of the cascade.
         tables: its numbers.
 
@@ -303,23 +435,30 @@ def scan_level(picture, step, rows, columns, form: Form, tables: Tables):
         the sum of the last stage is above its threshold. The last window is none, and
         its number -1.
     """
-    level, squares = prepare(picture, form, tables)
-    places = tf.range(rows)[:, None] * (step * level.stride) + tf.range(columns) * step
-    places = tf.reshape(places, [-1])
-    norm = norms(level, squares, places, form.window)
-    sums = stage_sums(0, level, places, norm, form, tables)
+    level = prepare(picture, form, tables)
+    norm = norms(level.sums[0], integral.squared_integral(picture), grid, form.window)
+    stride = tf.shape(picture)[1] + 1
+    places = tf.range(grid.rows)[:, None] * (grid.step * stride)
+    places = tf.reshape(places + tf.range(grid.columns) * grid.step, [-1])
+    blocks = form.blocks()
+    if sum(form.tree_nodes[form.trees(0)]) <= DENSE_NODES:
+        values = dense_values(level, grid, blocks[0], tables)
+    else:
+        values = listed_values(level, places, blocks[0], tables)
+    sums = votes(values, norm, 0, form, blocks[0], tables)
     good, low = norm >= 0, sums < tables.stage_thresholds[0]
-    kept = good & ~low & seen(low, good, rows, columns)
+    kept = good & ~low & seen(low, good, grid.rows, grid.columns)
     places, norm, sums = (tf.pad(one, [[0, 1]]) for one in (places, norm, sums))
-    for number in range(1, len(form.stage_trees)):
+    for stage in range(1, len(form.stage_trees)):
         places, norm = (tf.boolean_mask(one, _and_last(kept)) for one in (places, norm))
-        sums = stage_sums(number, level, places, norm, form, tables)
-        kept = (sums >= tables.stage_thresholds[number])[:-1]
+        values = listed_values(level, places, blocks[stage], tables)
+        sums = votes(values, norm, stage, form, blocks[stage], tables)
+        kept = (sums >= tables.stage_thresholds[stage])[:-1]
     kept = _and_last(kept)
     places, sums = tf.boolean_mask(places, kept), tf.boolean_mask(sums, kept)
     margins = sums - tables.stage_thresholds[-1]
     margins = tf.concat([margins[:-1], tf.constant([-1], tf.int64)], 0)
-    return places % level.stride, places // level.stride, margins
+    return places % stride, places // stride, margins
 
 
 def _and_last(kept):

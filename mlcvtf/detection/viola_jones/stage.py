@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from mlcvtf.detection.viola_jones import boosting, features, scan
+from mlcvtf.detection.viola_jones import boosting, features, scan, without_numba
 from mlcvtf.detection.viola_jones.cascade import Cascade
 
 ROC_POINTS = 100
@@ -165,13 +165,12 @@ def bin_windows(chosen, windows, threads: int = 1) -> np.ndarray:
     Returns:
         uint8 `[n, m]` for `boosting.HistogramSearch`.
     """
-    from mlcvtf.detection.viola_jones import boosting_kernels
-
+    loops = without_numba.loops()
     bins = boosting.empty_bins(len(chosen.weights), len(windows.norms))
 
     def fill(start):
         part = chosen.select(slice(start, start + PIECE))
-        boosting_kernels.fill_bins(
+        loops.fill_bins(
             (windows.sums, windows.tilted),
             features.corners(part, windows),
             part.weights,

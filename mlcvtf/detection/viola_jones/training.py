@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlcvtf.detection.viola_jones import boosting, features, mining
+from mlcvtf.detection.viola_jones import features, mining, without_numba
 from mlcvtf.detection.viola_jones import training_state as states
 from mlcvtf.detection.viola_jones.cascade import Cascade
 from mlcvtf.detection.viola_jones.stage import Stage, join, passing
@@ -116,7 +116,7 @@ class Training:
         self.threads = threads or os.cpu_count() or 1
         self.say = say
         self.search = search or (
-            lambda bins, count: boosting.HistogramSearch(bins, count, self.threads)
+            lambda bins, count: without_numba.search(bins, count, self.threads)
         )
         found = states.fingerprint(faces, f"{len(backgrounds)} {mark}", settings)
         self.state = states.load(self.folder, found)

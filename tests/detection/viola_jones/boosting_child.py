@@ -1,8 +1,10 @@
 """Boosts under a strategy and prints the splits of every round as JSON.
 
-`python -m tests.detection.viola_jones.boosting_child numba|one_device|mirrored`.
+`python -m tests.detection.viola_jones.boosting_child numba|one_device|mirrored`, or
+`multi_worker OUT` as one of two workers, which writes to a file.
 """
 
+import contextlib
 import json
 import sys
 
@@ -45,6 +47,11 @@ def searches(name, bins, samples):
             cpu, [tf.config.LogicalDeviceConfiguration()] * 2
         )
         strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    if name == "multi_worker":
+        from mlcvtf.training import strategy as strategies
+
+        strategy = strategies.create(name)
+        assert strategy.num_replicas_in_sync == 2
     return {
         f"{name}, {shard}, blocks of {block}": TensorSearch(
             bins, samples, strategy, shard, block
@@ -53,8 +60,8 @@ def searches(name, bins, samples):
     }
 
 
-def main(name):
-    """Prints a list of rounds for each search and case."""
+def main(name, out=None):
+    """Prints or writes a list of rounds for each search and case."""
     from mlcvtf.detection.viola_jones import boosting
 
     values, positive = data()
@@ -67,7 +74,8 @@ def main(name):
             found[kind].append(
                 [[r.error, *(part.tolist() for part in r.tree)] for r in rounds]
             )
-    print(json.dumps(found))
+    with open(out, "w") if out else contextlib.nullcontext(sys.stdout) as file:
+        print(json.dumps(found), file=file)
 
 
 if __name__ == "__main__":

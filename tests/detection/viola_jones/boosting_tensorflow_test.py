@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.case import child
+from tests.training.cluster import run_workers
 
 
 def run(name):
@@ -30,6 +31,20 @@ def test_split_for_split(strategy, expected):
     for kind, rounds in found.items():
         # Features, bins, children, leaves and errors, to the last bit.
         assert rounds == expected, kind
+
+
+@pytest.mark.slow
+def test_two_workers_split_for_split(tmp_path, expected):
+    module = "tests.detection.viola_jones.boosting_child"
+    ends = run_workers(
+        tmp_path, lambda i: ["-m", module, "multi_worker", tmp_path / f"{i}.json"], 280
+    )
+    assert [code for code, _, _ in ends] == [0, 0], ends[0][1][-3000:]
+    for worker in range(2):
+        found = json.loads((tmp_path / f"{worker}.json").read_text())
+        assert len(found) == 3
+        for kind, rounds in found.items():
+            assert rounds == expected, kind
 
 
 def test_the_cases_say_something(expected):

@@ -1,4 +1,4 @@
-"""Groups of windows by OpenCV's rule."""
+"""Groups of windows by OpenCV's rule, and the best of each by ours."""
 
 import numpy as np
 import pytest
@@ -74,3 +74,39 @@ def test_many_windows_need_little_memory():
 def test_refuses_no_neighbours():
     with pytest.raises(ValueError, match="min_neighbors is at least 1, received 0"):
         grouping.group([[0, 0, 1, 1]], 0)
+
+
+def overlap(a, b):
+    sides = [min(a[i] + a[i + 2], b[i] + b[i + 2]) - max(a[i], b[i]) for i in (0, 1)]
+    common = max(sides[0], 0) * max(sides[1], 0)
+    return common / (a[2] * a[3] + b[2] * b[3] - common)
+
+
+@pytest.mark.parametrize("least", [0, 2])
+def test_the_best_stand_for_those_that_overlap_them(least):
+    generator = np.random.default_rng(2)
+    windows = generator.integers(0, 80, (200, 4)).astype(np.int32)
+    windows[:, 2:] = generator.integers(10, 40, (200, 2))
+    # Many scores are equal: the first counts more.
+    scores = generator.integers(0, 9, 200).astype(np.float32)
+    left = sorted(range(200), key=lambda i: (-scores[i], i))
+    expected = []
+    while left:
+        best = left[0]
+        near = [i for i in left if overlap(windows[best], windows[i]) >= 0.3]
+        left = [i for i in left if i not in near]
+        expected += [best] if len(near) > least else []
+    assert 10 < len(expected) < 60
+    np.testing.assert_array_equal(grouping.suppress(windows, scores, least), expected)
+
+
+def test_an_overlap_of_just_three_tenths():
+    windows = [[0, 0, 10, 10], [7, 0, 6, 10], [0, 20, 10, 10], [7, 20, 7, 10]]
+    # 30 of 130, and 30 of 140; then 39 and 42 of 130 and 140 pixels.
+    scores = np.float32([4, 3, 2, 1])
+    assert grouping.suppress(windows, scores, 0).tolist() == [0, 1, 2, 3]
+    near = [[0, 0, 10, 10], [0, 7, 10, 3]]
+    assert grouping.suppress(near, scores[:2], 0).tolist() == [0]
+    assert grouping.suppress(near, scores[:2], 1).tolist() == [0]
+    assert grouping.suppress(near, scores[:2], 2).tolist() == []
+    assert grouping.suppress(np.zeros((0, 4)), scores[:0], 0).shape == (0,)

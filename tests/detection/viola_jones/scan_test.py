@@ -186,3 +186,26 @@ def test_refuses_bad_arguments(arguments, rule):
     arguments = {"gray": picture()} | arguments
     with pytest.raises(ValueError, match=rule):
         random_cascade(0).detect(**arguments)
+
+
+def test_scores_of_objects_are_those_of_their_best_windows():
+    cascade = random_cascade(4, slack=0.4)
+    image = picture(70, 90, 3)
+    windows, confidences = cascade.windows(image, threads=1)
+    boxes, scores = cascade.detect_scores(image, min_neighbors=1, threads=1)
+    assert 2 < len(boxes) < len(windows) / 2
+    assert boxes.dtype == np.int32 and scores.dtype == np.float32
+    assert (np.diff(scores) <= 0).all() and scores[0] == confidences.max()
+    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    assert (high <= image.shape[::-1]).all()
+    ends = np.minimum(windows[:, :2] + windows[:, 2:], image.shape[::-1])
+    every = {
+        (*a, *b, s) for a, b, s in zip(windows[:, :2], ends, confidences, strict=True)
+    }
+    assert {(*a, *b, s) for a, b, s in zip(low, high, scores, strict=True)} <= every
+    more = cascade.detect_scores(image, min_neighbors=0, threads=1)[0]
+    assert {*map(tuple, boxes)} < {*map(tuple, more)}
+    with pytest.raises(ValueError, match="min_neighbors is at least 0"):
+        cascade.detect_scores(image, min_neighbors=-1)
+    none = cascade.detect_scores(np.zeros((5, 5), np.uint8))
+    assert none[0].shape == (0, 4) and none[1].shape == (0,)
