@@ -33,19 +33,21 @@ class CascadeFaces:
 
     Args:
         cascade: a `Cascade`.
-        card: the card of its model folder, with "points".
+        card: the card of its model folder, whose "faces" has "points", as of
+            `implied`, and "thresholds" for the scores of `squares_of`.
         threads: number of threads.
 
     Attributes:
         cascade: as given.
-        card: as given.
+        card: as given, with the thresholds for faces.
         model_hash: hexadecimal digits that identify the cascade and where it expects
             landmarks.
     """
 
     def __init__(self, cascade, card: dict, threads: int = 1):
-        self.card, self.cascade, self._threads = card, cascade, threads
-        self._points = card["points"]
+        self.card = card | {"thresholds": card["faces"]["thresholds"]}
+        self.cascade, self._threads = cascade, threads
+        self._points = card["faces"]["points"]
         parts = [card["task"], card["files"][cascade_model.CASCADE], self._points]
         text = json.dumps(parts, sort_keys=True)
         self.model_hash = hashlib.sha256(text.encode()).hexdigest()
@@ -81,7 +83,7 @@ def load(models_dir: str | os.PathLike, threads: int = 1) -> CascadeFaces:
     """
     folder = pathlib.Path(models_dir) / FOLDER
     cascade, card = cascade_model.load(folder)
-    if set(card.get("points", {})) != {"x", "y", "scale"}:
+    if set(card.get("faces", {}).get("points", {})) != {"x", "y", "scale"}:
         raise InputError(
             "the card of a cascade of faces says where landmarks are, that of "
             f"{folder} does not"

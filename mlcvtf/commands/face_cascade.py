@@ -106,7 +106,8 @@ def main(argv: list[str]) -> None:
     history = one.state.history
     training_report.write(FLAGS.work, cascade, history, faces.training, settings)
     card = describe(cascade, history, windows.counts)
-    cascade_model.save(cascade, FLAGS.output, card)
+    pictures = cascade_model.pictures_of(windows.validation)
+    cascade_model.save(cascade, FLAGS.output, card, pictures)
     _say(
         f"wrote {FLAGS.output}: {len(cascade.stage_trees)} stages, "
         f"{len(cascade.tree_nodes)} trees"
@@ -153,8 +154,12 @@ def describe(cascade, history, counts) -> dict:
     ours = "apps/face_cascade"
     return {
         "labels": ["face"],
-        "thresholds": {"score": score, "certain": certain},
-        "points": points,
+        # For the scores of `cascade_faces.squares_of`; those of the exported graphs
+        # are others.
+        "faces": {
+            "points": points,
+            "thresholds": {"score": score, "certain": certain},
+        },
         "box": "landmarks are those of a mean face in the square of the cascade, the "
         "box is that around them: mlcvtf/embedding/alignment.py, face_box",
         "licence": "research only: so are the pictures of CBCL, LFW, CelebA, YouTube "

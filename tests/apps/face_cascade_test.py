@@ -122,6 +122,7 @@ def trained(data, tmp_path_factory):
     return work, result
 
 
+@pytest.mark.slow
 def test_what_it_says_and_writes(trained):
     work, result = trained
     lines = result.stdout.splitlines()
@@ -135,11 +136,14 @@ def test_what_it_says_and_writes(trained):
     cascade, card = cascade_model.load(work / "models/face_cascade")
     assert len(cascade.stage_trees) == 2 and card["window"] == [20, 20]
     assert card["labels"] == ["face"]
-    assert 0 < card["thresholds"]["score"] <= card["thresholds"]["certain"] <= 1
+    thresholds = card["faces"]["thresholds"]
+    assert 0 < thresholds["score"] <= thresholds["certain"] <= 1
+    assert (work / "models/face_cascade/float32.tflite").is_file()
     assert {"minutes", "recall"} == {f["figure"].split()[0] for f in card["figures"]}
     assert card["recipe"]["detection"] == 0.998
 
 
+@pytest.mark.slow
 def test_landmarks_are_implied_where_they_are(trained):
     detector = cascade_faces.load(trained[0] / "models")
     detector.card["thresholds"]["score"] = 0.0
@@ -153,6 +157,7 @@ def test_landmarks_are_implied_where_they_are(trained):
     assert np.median(distances) < 0.15 * SIDE
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on(trained, data):
     work, first = trained
     again = run(data, work, *SMALL)

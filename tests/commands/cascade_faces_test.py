@@ -56,8 +56,8 @@ def test_the_threshold_is_the_card_s(models, detector, tmp_path):
     picture = dark_squares.scene(160, 120, (40, 30, 24))
     (score,) = detector.detect(picture).scores
     for threshold, count in ((score - 0.01, 1), (score + 0.01, 0)):
-        card = {"thresholds": {"score": float(threshold)}}
-        other = cascade_faces.load(dark_squares.write(tmp_path, **card))
+        thresholds = {"score": float(threshold), "certain": 1.0}
+        other = cascade_faces.load(dark_squares.write(tmp_path, thresholds=thresholds))
         assert len(other.detect(picture).boxes) == count
 
 
@@ -93,9 +93,7 @@ def test_a_square_within_another_goes():
 
 
 def test_vectors_of_two_detectors_do_not_mix(models, detector, tmp_path):
-    moved = dark_squares.write(
-        tmp_path, points=dark_squares.CARD["points"] | {"x": 0.4}
-    )
+    moved = dark_squares.write(tmp_path, points=dark_squares.POINTS | {"x": 0.4})
     assert cascade_faces.load(moved).model_hash != detector.model_hash
     for name in ("face_detector", "face_embedder"):
         (tmp_path / name).symlink_to(stand_in.models() / name)

@@ -2,18 +2,28 @@
 
 import numpy as np
 
+from mlcvtf import card as cards
 from mlcvtf.commands import cascade_model
+from mlcvtf.detection.viola_jones import opencv_xml
 from mlcvtf.detection.viola_jones.cascade import Cascade
 
 WINDOW = 12
+POINTS = {"x": 0.5, "y": 0.55, "scale": 0.01}
+THRESHOLDS = {"score": 0.3, "certain": 0.6}
 CARD = {
-    "labels": ["square"],
-    "thresholds": {"score": 0.3, "certain": 0.6},
-    "points": {"x": 0.5, "y": 0.55, "scale": 0.01},
+    "name": "face_cascade",
+    "task": cascade_model.TASK,
+    "labels": ["face"],
+    "input": {"name": "image", "dtype": "uint8", "shape": [None, None, 3]},
+    "outputs": {},
+    "thresholds": {},
     "licence": "none",
     "data": [],
     "recipe": "tests/commands/dark_squares.py",
+    "commit": "none",
+    "parameters": 3,
     "figures": [],
+    "window": [WINDOW, WINDOW],
 }
 
 
@@ -37,9 +47,13 @@ def cascade() -> Cascade:
     )
 
 
-def write(models, **changes):
-    """Writes `face_cascade` into a folder of models, with changes of its card."""
-    cascade_model.save(cascade(), models / "face_cascade", CARD | changes)
+def write(models, points=POINTS, thresholds=THRESHOLDS):
+    """Writes `face_cascade` into a folder of models, for the compiled path alone."""
+    folder = models / "face_cascade"
+    folder.mkdir(exist_ok=True)
+    opencv_xml.save_opencv_xml(cascade(), folder / cascade_model.CASCADE)
+    faces = {"points": points, "thresholds": thresholds}
+    cards.write(folder, CARD | {"faces": faces})
     return models
 
 
