@@ -238,6 +238,7 @@ def write_output(cascade, faces, history) -> None:
     """
     from mlcvtf.commands import cascade_model
     from mlcvtf.detection.viola_jones import opencv_xml
+    from mlcvtf.video import predictor
 
     if _is_file():
         opencv_xml.save_opencv_xml(cascade, FLAGS.output)
@@ -253,8 +254,11 @@ def write_output(cascade, faces, history) -> None:
             "last_stage": {key: last[key] for key in ("detection", "false_alarm")},
         },
     }
-    shown = cascade_model.pictures_of(faces.validation)
-    cascade_model.save(cascade, FLAGS.output, card, shown)
+    _say("exports and compares the runtimes, which takes a minute or so")
+    # TensorFlow tells a lot on the error stream.
+    with predictor.quiet():
+        shown = cascade_model.pictures_of(faces.validation)
+        cascade_model.save(cascade, FLAGS.output, card, shown)
 
 
 def _is_file():

@@ -80,8 +80,9 @@ def tilted_integral(images, dtype: str = "int32"):
 
     def skew(values, rows, step):
         """Moves row r of `[..., rows, length]` by r to the left, or to the right."""
-        flat = ops.reshape(values, (*batch, rows * length))
-        flat = ops.pad(flat, [*leading, (0, rows if step > 0 else 0)])
+        # With one more axis, since LiteRT takes no dots that stand for none.
+        flat = ops.reshape(values, (*batch, 1, rows * length))
+        flat = ops.pad(flat, [*leading, (0, 0), (0, rows if step > 0 else 0)])
         flat = flat[..., : rows * (length + step)]
         moved = ops.reshape(flat, (*batch, rows, length + step))
         if step > 0:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mlcvtf.commands import cascade_model
 from mlcvtf.detection.viola_jones import opencv_xml
 from tests.case import ROOT, child
 from tests.data.made_sets import write
@@ -128,6 +129,27 @@ def test_from_boxes(sets, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_model_folder(sets, tmp_path):
+    output = tmp_path / "faces"
+    few = [*SMALL[:2], "--stages=1", "--threads=1", "--most_trees=3", "--label=face"]
+    result = train(*flags(sets, output), *few)
+    assert (result.returncode, result.stderr) == (0, ""), result.stderr
+    assert result.stdout.splitlines()[-1].startswith(f"wrote {output}: 1 stages, ")
+    cascade, card = cascade_model.load(output)
+    assert card["labels"] == ["face"] and card["window"] == [12, 12]
+    assert card["figures"]["stages"] == 1
+    evaluation = card["evaluation"]
+    assert evaluation["equal"] == evaluation["pictures"] > 5
+    assert (tmp_path / "faces.training" / "report.md").is_file()
+    # The same command replaces the folder; the XML is the cascade's.
+    result = train(*flags(sets, tmp_path / "faces.xml"), *few)
+    assert "goes on after stage 1" in result.stdout
+    assert (tmp_path / "faces.xml").read_bytes() == (
+        (output / "cascade.xml").read_bytes()
+    )
+
+
+@pytest.mark.slow
 def test_a_killed_training_goes_on(sets, tmp_path):
     slow = [*SMALL[:2], "--stages=2", "--threads=1", "--features=all"]
     whole, killed = tmp_path / "whole.xml", tmp_path / "killed.xml"
@@ -233,6 +255,10 @@ def test_other_bad_input_is_one_line(sets, tmp_path):
     result = train(*flags(sets, tmp_path / "x.xml", "crops", "crops"))
     assert_one_line(result, "as both")
     assert_one_line(train(*flags(sets, tmp_path / "x.bin")), "ends in .xml")
+    (tmp_path / "mine").mkdir()
+    assert_one_line(train(*flags(sets, tmp_path / "mine")), "model folder", "mine")
+    assert not list((tmp_path / "mine").iterdir())
+    assert_one_line(train(*flags(sets, tmp_path / "no" / "new")), "writable")
     assert_one_line(train(*flags(sets, tmp_path / "no" / "x.xml")), "writable")
     result = train(
         *flags(sets, tmp_path / "x.xml", "scenes/instances.json"), "--category=dog"

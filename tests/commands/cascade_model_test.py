@@ -1,4 +1,4 @@
-"""A model folder of a cascade: loaded as written, damage is one line."""
+"""A model folder of a cascade: every runtime answers alike, damage is one line."""
 
 import json
 import shutil
@@ -9,8 +9,10 @@ import pytest
 from mlcvtf.commands import cascade_model
 from mlcvtf.detection.viola_jones.cascade import Cascade
 from mlcvtf.errors import InputError
+from mlcvtf.video import predictor
 from tests.case import child
 from tests.detection.viola_jones.cascades import random_cascade
+from tests.detection.viola_jones.scan_test import picture
 
 CARD = {
     "labels": ["thing"],
@@ -19,18 +21,51 @@ CARD = {
     "recipe": "tests/commands/cascade_model_test.py",
     "figures": {},
 }
+PICTURES = [
+    np.repeat(gray[..., None], 3, axis=-1)
+    for gray in (picture(70, 90, 3), picture(6, 6), picture(40, 30, 8))
+]
 
 
 @pytest.fixture(scope="module")
 def cascade():
-    return random_cascade(3, nodes=(1, 2), tilted=0.2)
+    return random_cascade(4, (3, 5, 4), (1, 2), 0.3, slack=0.4)
 
 
 @pytest.fixture(scope="module")
 def folder(cascade, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "things"
-    cascade_model.save(cascade, folder, CARD)
+    cascade_model.save(cascade, folder, CARD, PICTURES, 1.2, 1)
     return folder
+
+
+def test_the_folder_and_its_card(folder):
+    card = json.loads((folder / "card.json").read_text())
+    names = {name.split("/")[0] for name in card["files"]}
+    assert names == {"cascade.xml", "model.keras", "saved_model", "float32.tflite"}
+    assert card["input"] == {
+        "name": "image",
+        "dtype": "uint8",
+        "shape": [None, None, 3],
+    }
+    assert set(card["outputs"]) == {"boxes", "scores", "labels"}
+    assert card["scale_factor"] == 1.2 and card["min_neighbors"] == 1
+    assert set(card["parity"]["runtimes"]) == {"saved_model", "keras", "litert"}
+    for outputs in card["parity"]["runtimes"].values():
+        assert outputs["boxes"]["largest"] == outputs["scores"]["largest"] == 0
+    assert card["parity"]["matched"] > 2
+    evaluation = card["evaluation"]
+    assert evaluation["equal"] == evaluation["pictures"] == len(PICTURES)
+    assert evaluation["boxes"] > 2
+
+
+def test_the_predictor_takes_it(folder, cascade):
+    model = predictor.load(folder, "litert", "cascade_detection")
+    found = model(PICTURES[0])
+    boxes, scores = cascade.detect_scores(PICTURES[0][..., 0], 1.2, 1)
+    np.testing.assert_array_equal(found["boxes"][:, :2], boxes[:, :2])
+    np.testing.assert_array_equal(found["scores"], scores)
+    assert model.batch(PICTURES[0][None])["labels"].shape == (1, 100)
 
 
 def test_loaded_as_written(folder, cascade):

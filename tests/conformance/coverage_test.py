@@ -30,6 +30,10 @@ ELSEWHERE = {
     # tests/segmentation/forest_model_test.py.
     "mlcvtf.segmentation.body_parts.forest_model.BodyPartForest",
     "mlcvtf.segmentation.body_parts.forest_model.forest_model",
+    # Likewise, and the cascade's windows are decided by exact comparisons; see
+    # tests/detection/viola_jones/model_test.py.
+    "mlcvtf.detection.viola_jones.model.CascadeDetector",
+    "mlcvtf.detection.viola_jones.model.cascade_detector",
 }
 COVERED = {d.covers for part in (MODELS, LOSSES, METRICS) for d in part.values()}
 

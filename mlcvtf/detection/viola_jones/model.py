@@ -13,13 +13,8 @@ import tensorflow as tf
 from mlcvtf.detection.viola_jones import scan
 from mlcvtf.detection.viola_jones.cascade import Cascade
 from mlcvtf.detection.viola_jones.grouping import OVERLAP
-from mlcvtf.detection.viola_jones.scan_graph import (
-    Form,
-    Grid,
-    Tables,
-    scan_level,
-    shrink,
-)
+from mlcvtf.detection.viola_jones.level_graph import Grid, shrink
+from mlcvtf.detection.viola_jones.scan_graph import Form, Tables, scan_level
 
 # The largest side of a picture.
 LARGEST_SIDE = 1 << 15

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mlcvtf.detection.viola_jones import level_graph, scan_graph
 from mlcvtf.detection.viola_jones import model as models
-from mlcvtf.detection.viola_jones import scan_graph
 from mlcvtf.detection.viola_jones.model import CascadeDetector, cascade_detector
 from mlcvtf.export import keras_file, litert, saved_model, signatures
 from tests.detection.viola_jones.cascades import WINDOW, random_cascade
@@ -188,14 +188,14 @@ SHRUNKEN = [((50, 70), (50, 70)), ((70, 50), (33, 21)), ((97, 641), (89, 583))]
 def test_shrinks_as_opencv(source, target):
     gray = picture(*source, seed=source[0])
     wanted = cv2.resize(gray, target[::-1], interpolation=cv2.INTER_LINEAR_EXACT)
-    found = scan_graph.shrink(tf.constant(gray, tf.int32), *target)
+    found = level_graph.shrink(tf.constant(gray, tf.int32), *target)
     np.testing.assert_array_equal(found, wanted)
 
 
 def test_shrinks_to_multiples_of_256_but_for_ones():
     gray = picture(20, 281)
     wanted = cv2.resize(gray, (256, 18), interpolation=cv2.INTER_LINEAR_EXACT)
-    found = scan_graph.shrink(tf.constant(gray, tf.int32), 18, 256)
+    found = level_graph.shrink(tf.constant(gray, tf.int32), 18, 256)
     assert np.abs(found.numpy() - wanted.astype(int)).max() <= 1
 
 
@@ -214,8 +214,8 @@ def test_norms_are_rounded_as_float64_rounds_them():
     row = np.concatenate(images, axis=1)
     sums = np.pad(row.cumsum(1).cumsum(0), ((1, 0), (1, 0)))
     squares = np.pad(np.square(row).cumsum(1).cumsum(0), ((1, 0), (1, 0)))
-    grid = scan_graph.Grid(tf.constant(14), tf.constant(1), tf.constant(4000))
-    found = scan_graph.norms(
+    grid = level_graph.Grid(tf.constant(14), tf.constant(1), tf.constant(4000))
+    found = level_graph.norms(
         tf.constant(sums, tf.int32), tf.constant(squares), grid, (14, 12)
     )
     np.testing.assert_array_equal(found, wanted)
