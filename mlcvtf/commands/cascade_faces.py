@@ -101,18 +101,19 @@ def squares_of(cascade, gray: np.ndarray, threads: int = 1) -> tuple:
 
     Returns:
         int32 `[n, 4]` x, y, width, height; float64 `[n]` in 0..1: s / (s + 1), where s
-        is by how much the last stage's sum is above its threshold, summed over the
-        windows that agree.
+        is by how much the last stage's sum is above its threshold, of the best of the
+        windows that agree. On composed scenes that told faces from the rest better than
+        the number of windows, or the sum over them.
     """
     from mlcvtf.detection.viola_jones import grouping
 
     windows, margins = cascade.windows(gray, SCALE_FACTOR, threads=threads)
     squares, _ = grouping.group(windows, 1)
-    votes = overlaps(_corners(squares), _corners(windows)) > AGREES
-    sums = votes @ np.maximum(margins, 0).astype(np.float64)
-    order = np.argsort(-sums, kind="stable")
+    agree = overlaps(_corners(squares), _corners(windows)) > AGREES
+    best = (agree * np.maximum(margins, 0).astype(np.float64)).max(axis=1, initial=0)
+    order = np.argsort(-best, kind="stable")
     order = order[_once(squares[order])]
-    return squares[order], sums[order] / (sums[order] + 1)
+    return squares[order], best[order] / (best[order] + 1)
 
 
 def implied(squares, points: dict) -> np.ndarray:
