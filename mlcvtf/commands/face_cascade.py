@@ -80,6 +80,7 @@ def main(argv: list[str]) -> None:
     from mlcvtf.commands import cascade_model
     from mlcvtf.data import face_windows, object_windows
     from mlcvtf.detection.viola_jones import training, training_report
+    from mlcvtf.video import predictor
 
     windows = face_windows.read(FLAGS.data, FLAGS.landmarks, WINDOW)
     counts = ", ".join(f"{count} {name}" for name, count in windows.counts.items())
@@ -106,8 +107,10 @@ def main(argv: list[str]) -> None:
     history = one.state.history
     training_report.write(FLAGS.work, cascade, history, faces.training, settings)
     card = describe(cascade, history, windows.counts)
-    pictures = cascade_model.pictures_of(windows.validation)
-    cascade_model.save(cascade, FLAGS.output, card, pictures)
+    # TensorFlow tells a lot on the error stream.
+    with predictor.quiet():
+        shown = cascade_model.pictures_of(windows.validation)
+        cascade_model.save(cascade, FLAGS.output, card, shown)
     _say(
         f"wrote {FLAGS.output}: {len(cascade.stage_trees)} stages, "
         f"{len(cascade.tree_nodes)} trees"

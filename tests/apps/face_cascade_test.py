@@ -17,7 +17,7 @@ SIDE, MARGIN = 48, 8
 # Of a made face, in sixteenths of its side.
 MARKS = np.array([[5.3, 6.2], [10.7, 6.2], [8, 8.8], [5.5, 11.4], [10.5, 11.4]])
 LANDMARKS = MARGIN - 0.5 + MARKS * SIDE / 16
-SMALL = ["--stages=2", "--negatives_per_stage=120", "--threads=1"]
+SMALL = ["--stages=3", "--negatives_per_stage=120", "--threads=1"]
 
 
 def picture(seed):
@@ -131,10 +131,10 @@ def test_what_it_says_and_writes(trained):
         "windows: 40 cbcl, 28 lfw, 20 celeba_wild, 20 celeba_aligned, "
         "60 ytf (validation)"
     )
-    assert lines[-1].startswith(f"wrote {work}/models/face_cascade: 2 stages, ")
-    assert (work / "report.md").read_text().startswith("# A cascade of 2 stages")
+    assert lines[-1].startswith(f"wrote {work}/models/face_cascade: 3 stages, ")
+    assert (work / "report.md").read_text().startswith("# A cascade of 3 stages")
     cascade, card = cascade_model.load(work / "models/face_cascade")
-    assert len(cascade.stage_trees) == 2 and card["window"] == [20, 20]
+    assert len(cascade.stage_trees) == 3 and card["window"] == [20, 20]
     assert card["labels"] == ["face"]
     thresholds = card["faces"]["thresholds"]
     assert 0 < thresholds["score"] <= thresholds["certain"] <= 1
@@ -152,7 +152,7 @@ def test_landmarks_are_implied_where_they_are(trained):
         found = detector.detect(picture(seed))
         if len(found.landmarks):
             distances.append(np.abs(found.landmarks[0] - LANDMARKS).mean())
-    # Two stages are no detector yet, but most faces are the surest box of a picture.
+    # Three stages are no detector yet, but most faces are the surest box of a picture.
     assert len(distances) >= 8
     assert np.median(distances) < 0.15 * SIDE
 
