@@ -4,7 +4,8 @@ Finds faces in a webcam, video, pictures or stream: boxes, five landmarks, score
 
 A JSON line has `frame`, `time` in seconds and `faces`, each with `box` (x1, y1, x2, y2
 in pixels), `landmarks` (left eye, right eye, nose tip, left and right corner of the
-mouth, as seen in the picture) and `score` (0 to 1). Of a folder, `frame` counts its
+mouth, as seen in the picture; with --detector=cascade where those of a mean face would
+be in the box) and `score` (0 to 1). Of a folder, `frame` counts its
 pictures sorted by name from 0.
 """
 
@@ -26,8 +27,8 @@ def main(argv: list[str]) -> int:
 
     from mlcvtf.commands import face_pipeline
 
-    detector = face_pipeline.load("face_detector", FLAGS.models, FLAGS.runtime)
-    app = Detection(lambda image: face_pipeline.detect(detector, image))
+    detector = face_pipeline.load_detector(FLAGS.detector, FLAGS.models, FLAGS.runtime)
+    app = Detection(detector.detect)
     return video_app.run(FLAGS, "face_detect", app)
 
 

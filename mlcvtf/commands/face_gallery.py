@@ -58,6 +58,13 @@ flags.DEFINE_enum(
     "What runs the models; auto takes LiteRT where the model has a .tflite file.",
     flag_values=FLAGS,
 )
+flags.DEFINE_enum(
+    "detector",
+    "centernet",
+    video_app.DETECTORS,
+    video_app.DETECTOR_HELP,
+    flag_values=FLAGS,
+)
 
 # Command -> fewest and most arguments after it.
 COMMANDS = {
@@ -243,7 +250,7 @@ def _open_gallery(must_exist=True):
     video_app.prepare_process()
     from mlcvtf.commands.face_pipeline import FacePipeline
 
-    pipeline = FacePipeline(FLAGS.models, FLAGS.runtime)
+    pipeline = FacePipeline(FLAGS.models, FLAGS.runtime, detector=FLAGS.detector)
     gallery = Gallery(FLAGS.gallery, pipeline.embed_picture, pipeline.model_hash)
     return gallery, pipeline
 

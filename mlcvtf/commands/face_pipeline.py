@@ -45,11 +45,13 @@ class FacePipeline:
         runtime: "litert", "saved_model", "keras", or "auto" for the fastest there is.
         threads: processor threads for each of the two models.
         embedder: a loaded embedder to use in place of the folder's.
+        detector: one of `video_app.DETECTORS`.
 
     Attributes:
-        detector: the predictor of the detector, with its card.
+        detector: the detector, with its card.
         embedder: the predictor of the embedder, with its card.
-        model_hash: hexadecimal digits that identify the weights of both models.
+        model_hash: hexadecimal digits that identify the weights of both models, so
+            that vectors of faces that another detector aligned are not mixed in.
 
     Raises:
         InputError: a model is missing, damaged or for another task.
@@ -61,8 +63,9 @@ class FacePipeline:
         runtime: str = "auto",
         threads: int = 2,
         embedder: "predictor.Predictor | None" = None,
+        detector: str = "centernet",
     ):
-        self.detector = load("face_detector", models_dir, runtime, threads)
+        self.detector = load_detector(detector, models_dir, runtime, threads)
         self.embedder = embedder or load("face_embedder", models_dir, runtime, threads)
         both = self.detector.model_hash + self.embedder.model_hash
         self.model_hash = hashlib.sha256(both.encode()).hexdigest()
@@ -76,7 +79,7 @@ class FacePipeline:
         Returns:
             The faces that score at least the threshold of the detector's card.
         """
-        return detect(self.detector, image)
+        return self.detector.detect(image)
 
     def embed(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """Embeds faces of a picture.
@@ -135,6 +138,50 @@ class FacePipeline:
     def dimensions(self) -> int:
         """How many numbers an embedding has."""
         return self.embedder.card["outputs"]["embedding"]["shape"][-1]
+
+
+class NetworkFaces:
+    """The network `face_detector` as a face detector.
+
+    Args:
+        network: its predictor.
+
+    Attributes:
+        card: of the network.
+        model_hash: of the network.
+    """
+
+    def __init__(self, network: "predictor.Predictor"):
+        self.card, self.model_hash = network.card, network.model_hash
+        self._network = network
+
+    def detect(self, image: np.ndarray) -> Faces:
+        """Finds faces; see `FacePipeline.detect`."""
+        return detect(self._network, image)
+
+
+def load_detector(
+    name: str, models_dir: str | os.PathLike | None, runtime: str, threads: int = 2
+):
+    """Loads what finds faces.
+
+    Args:
+        name: one of `video_app.DETECTORS`.
+        models_dir: folder that holds its model; None for the models of the package.
+        runtime: as of `FacePipeline`; a cascade has its own.
+        threads: processor threads.
+
+    Returns:
+        An object with `detect`, as of `FacePipeline`, `card` and `model_hash`.
+
+    Raises:
+        InputError: the model is missing, damaged or for another task.
+    """
+    if name == "cascade":
+        from mlcvtf.commands import cascade_faces
+
+        return cascade_faces.load(models_dir or models_folder.shipped_models(), threads)
+    return NetworkFaces(load("face_detector", models_dir, runtime, threads))
 
 
 def load(

@@ -6,8 +6,9 @@ changed or deleted while the app runs are noticed.
 
 A JSON line has `frame`, `time` in seconds and `faces`, each with `box` (x1, y1, x2, y2
 in pixels), `landmarks` (left eye, right eye, nose tip, left and right corner of the
-mouth, as seen in the picture), `name` ("unknown" for a stranger), `score` (cosine with
-the best of the gallery), `runner_up` (the second name or null) and `track` (a number
+mouth, as seen in the picture; with --detector=cascade where those of a mean face would
+be in the box), `name` ("unknown" for a stranger), `score` (cosine with the best of the
+gallery), `runner_up` (the second name or null) and `track` (a number
 that a face keeps from frame to frame). Of a folder, `frame` counts its pictures sorted
 by name from 0.
 """
@@ -66,7 +67,7 @@ def main(argv: list[str]) -> int:
 
     # Before the models are loaded: a missing gallery is said at once.
     gallery_folder.scan(FLAGS.gallery)
-    pipeline = FacePipeline(FLAGS.models, FLAGS.runtime)
+    pipeline = FacePipeline(FLAGS.models, FLAGS.runtime, detector=FLAGS.detector)
     people = Gallery(FLAGS.gallery, pipeline.embed_picture, pipeline.model_hash)
     tell(people.refresh(progress=video_app.progress("gallery picture")))
     threshold = Threshold(pipeline.embedder.card, FLAGS.threshold, FLAGS.far)

@@ -31,6 +31,9 @@ flags.DEFINE_string(
 flags.DEFINE_enum(
     "runtime", "auto", video_app.RUNTIMES, "What runs the models; auto "
     "takes LiteRT where the model has a .tflite file.", flag_values=FLAGS)
+flags.DEFINE_enum(
+    "detector", "centernet", video_app.DETECTORS, video_app.DETECTOR_HELP,
+    flag_values=FLAGS)
 flags.DEFINE_string(
     "roc", None, "Picture (.png, .svg or .pdf) to draw the curve of true against false "
     "accepts in.", flag_values=FLAGS)
@@ -58,7 +61,7 @@ def main(argv: list[str]) -> None:
 
     with PictureSet(FLAGS.images) as pictures:
         pictures.require(files(pairs))
-        pipeline = FacePipeline(FLAGS.models, FLAGS.runtime)
+        pipeline = FacePipeline(FLAGS.models, FLAGS.runtime, detector=FLAGS.detector)
         figures, scores = verify(pictures, pairs, pipeline)
     if FLAGS.roc:
         draw_curve(FLAGS.roc, scores, [pair["same"] for pair in pairs])

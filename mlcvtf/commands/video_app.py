@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from mlcvtf.video import loop
 
 RUNTIMES = ("auto", "litert", "litert_float16", "litert_int8", "saved_model")
+# What finds faces: the network `face_detector`, or the cascade `face_cascade`, which
+# gives no landmarks of its own.
+DETECTORS = ("centernet", "cascade")
+DETECTOR_HELP = (
+    "What finds faces: the network face_detector, or the cascade of Haar features "
+    "face_cascade, which knows no landmarks and sees no turned faces."
+)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -76,8 +83,8 @@ def _define_model_flags(flag_values):
     flags.DEFINE_string(
         "models",
         None,
-        "Folder with the models face_detector and face_embedder; the shipped ones by "
-        "default.",
+        "Folder with the models face_detector (or face_cascade) and face_embedder; the "
+        "shipped ones by default.",
         flag_values=flag_values,
     )
     flags.DEFINE_enum(
@@ -86,6 +93,9 @@ def _define_model_flags(flag_values):
         RUNTIMES,
         "What runs the models; auto takes LiteRT where the model has a .tflite file.",
         flag_values=flag_values,
+    )
+    flags.DEFINE_enum(
+        "detector", "centernet", DETECTORS, DETECTOR_HELP, flag_values=flag_values
     )
 
 

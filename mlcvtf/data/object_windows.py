@@ -196,6 +196,39 @@ class Backgrounds(Sequence):
         return read_gray(self._places[number])
 
 
+def tiled(pictures: Iterable[np.ndarray], side: int) -> list[np.ndarray]:
+    """Lays small pictures of one size side by side.
+
+    A search looks at a large picture many times as fast as at as many pixels in small
+    ones.
+
+    Args:
+        pictures: uint8 `[height, width]` each.
+        side: in pixels, that a tiled picture has at most; a picture of which not even
+            two fit in a row and in a column stays as it is.
+
+    Returns:
+        Pictures without the small ones, and then the tiled ones. What does not fill
+        the last of a size repeats its first pictures.
+    """
+    large, small = [], {}
+    for picture in pictures:
+        if 2 * max(picture.shape) > side:
+            large.append(picture)
+        else:
+            small.setdefault(picture.shape, []).append(picture)
+    for (height, width), parts in small.items():
+        rows, columns = side // height, side // width
+        for first in range(0, len(parts), rows * columns):
+            some = parts[first : first + rows * columns]
+            some = [some[i % len(some)] for i in range(rows * columns)]
+            lines = np.array(some).reshape(rows, columns, height, width)
+            large.append(
+                lines.swapaxes(1, 2).reshape(rows * height, columns * width).copy()
+            )
+    return large
+
+
 def cut_windows(
     objects: Sequence[Object],
     window: tuple[int, int],
@@ -258,7 +291,9 @@ def frame(one: Object, size, window, margin: float = 0.0):
     return (low + high) / 2, window * (sides / window).max()
 
 
-def sample(picture, center, sides, window, degrees: float = 0.0) -> np.ndarray:
+def sample(
+    picture, center, sides, window, degrees: float = 0.0, finest: int = FINEST
+) -> np.ndarray:
     """Cuts a frame out of a picture and makes it as large as a window.
 
     Args:
@@ -267,12 +302,14 @@ def sample(picture, center, sides, window, degrees: float = 0.0) -> np.ndarray:
         sides: width and height of the frame in pixels.
         window: width and height in pixels.
         degrees: by which the frame is turned.
+        finest: lines that a window's pixel is the mean of at most; 1 skips what lies
+            between, as a detector's pyramid does.
 
     Returns:
         uint8 `[height, width]`.
     """
     # Finer than the window, so that a pixel becomes the mean of those that it covers.
-    fine = int(np.clip(math.ceil(sides[0] / window[0] - 0.01), 1, FINEST))
+    fine = int(np.clip(math.ceil(sides[0] / window[0] - 0.01), 1, finest))
     width, height = window[0] * fine, window[1] * fine
     scale = sides[0] / width
     cosine = scale * math.cos(math.radians(degrees))

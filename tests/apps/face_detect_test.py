@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.case import ROOT, child
+from tests.commands import dark_squares
 from tests.video import stand_in
 
 APP = ROOT / "apps" / "face_detect"
@@ -57,6 +58,7 @@ def test_help_is_light_and_good():
         ["--max-frames=x"],
         ["--display=maybe"],
         ["--runtime=torch"],
+        ["--detector=haar"],
         ["--reconnect=-1"],
     ],
 )
@@ -177,6 +179,34 @@ def test_models_that_are_missing_or_of_another_task(models, tmp_path):
     assert result.returncode == 1
     line = last_line(result)
     assert "face_detection" in line and "face_embedding" in line
+
+
+def test_faces_by_a_cascade(tmp_path):
+    dark_squares.write(tmp_path)
+    path = tmp_path / "scene.png"
+    Image.fromarray(dark_squares.scene(160, 120, (40, 30, 24))).save(path)
+    result = run(tmp_path, "--source", path, "--json=-", "--detector=cascade")
+    assert result.returncode == 0, result.stderr
+    (face,) = json.loads(result.stdout)["faces"]
+    assert set(face) == {"box", "landmarks", "score"}
+    left, top, right, bottom = face["box"]
+    assert left < 52 < right and top < 42 < bottom
+    assert np.shape(face["landmarks"]) == (5, 2)
+    assert 0.3 <= face["score"] < 1
+
+
+def test_cascades_that_are_missing_or_of_another_task(models, tmp_path):
+    path = tmp_path / "scene.png"
+    Image.fromarray(stand_in.scene(64, 64)).save(path)
+    result = run(models, "--source", path, "--detector=cascade")
+    assert result.returncode == 1
+    assert "card.json, there is none in" in last_line(result)
+    assert "face_cascade" in last_line(result)
+    (tmp_path / "face_cascade").symlink_to(models / "face_detector")
+    result = run(tmp_path, "--source", path, "--detector=cascade")
+    assert result.returncode == 1
+    line = last_line(result)
+    assert "cascade_detection" in line and "face_detection" in line
 
 
 def test_the_runtimes_agree(models, tmp_path):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.apps.recognizing import APP, film, gallery, last_line, records, run
 from tests.case import child
+from tests.commands import dark_squares
 from tests.video import stand_in
 
 
@@ -309,6 +310,34 @@ def test_a_failed_run_leaves_older_outputs(models, tmp_path):
     assert "broken.avi" in last_line(result)
     for name in ("out.mp4", "lines.jsonl"):
         assert (tmp_path / name).read_text() == "older"
+
+
+def test_faces_by_a_cascade(models, tmp_path):
+    (tmp_path / "models").mkdir()
+    dark_squares.write(tmp_path / "models")
+    for name in ("face_detector", "face_embedder"):
+        (tmp_path / "models" / name).symlink_to(models / name)
+    people = tmp_path / "people"
+    (people / "Ada").mkdir(parents=True)
+    picture = Image.fromarray(dark_squares.scene(160, 120, (40, 30, 24)))
+    picture.save(people / "Ada" / "a.png")
+    picture.save(tmp_path / "scene.png")
+    arguments = [people, "--source", tmp_path / "scene.png", "--json=-"]
+    result = run(tmp_path / "models", *arguments, "--detector=cascade")
+    (line,) = records(result)
+    (face,) = line["faces"]
+    assert face["name"] == "Ada" and face["score"] == pytest.approx(1, abs=1e-3)
+    assert np.shape(face["landmarks"]) == (5, 2)
+    # The network finds no face there: the vector that was kept is the cascade's.
+    result = run(tmp_path / "models", *arguments)
+    assert result.returncode == 1
+    assert "Ada/a.png (a gallery picture shows one face, none was found)" in last_line(
+        result
+    )
+    # Nor is there a model of the cascade in the other folder.
+    result = run(models, *arguments, "--detector=cascade")
+    assert result.returncode == 1
+    assert "card.json, there is none in" in last_line(result)
 
 
 def test_models_of_another_task(models, tmp_path):

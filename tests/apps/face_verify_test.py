@@ -252,6 +252,11 @@ def test_models_of_another_task_are_refused(tmp_path, models, archive, pairs):
     assert_one_line(verify(archive, pairs, models=wrong), "face_detection")
 
 
+def test_faces_by_a_cascade_that_is_not_there(models, archive, pairs):
+    result = verify(archive, pairs, "--detector=cascade")
+    assert_one_line(result, "card.json, there is none in", "face_cascade")
+
+
 def test_the_most_central_face_counts():
     boxes = np.array([[0, 0, 30, 30], [90, 10, 110, 30], [60, 30, 80, 60.0]])
     assert picture_set.most_central(boxes, (80, 160)) == 2

@@ -65,6 +65,23 @@ def test_no_face_where_there_is_none(pipeline):
         assert len(pipeline.detect(picture).boxes) == 0
 
 
+def test_the_cascade_finds_them_too():
+    from skimage import data
+
+    from mlcvtf.commands import cascade_faces
+
+    detector = cascade_faces.load(SHIPPED)
+    certain = detector.card["thresholds"]["certain"]
+    faces = detector.detect(collins())
+    assert (faces.scores >= certain).tolist()[:2] in ([True], [True, False])
+    assert overlaps(faces.boxes, [alignment.face_box(COLLINS)])[0, 0] > 0.6
+    eyes = np.linalg.norm(COLLINS[1] - COLLINS[0])
+    errors = np.linalg.norm(faces.landmarks[0] - COLLINS, axis=1)
+    assert errors.mean() < 0.2 * eyes
+    for picture in (data.coffee(), data.rocket(), data.chelsea()):
+        assert (detector.detect(picture).scores < certain).all()
+
+
 def save(path, image):
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)

@@ -187,3 +187,28 @@ def test_a_damaged_archive_is_one_line(tmp_path):
     with zipfile.ZipFile(path, "w"):
         pass
     assert read_objects(path) == []
+
+
+def test_small_pictures_lie_side_by_side():
+    large = gray(0, 40, 12)
+    small = [np.full((10, 20), i, np.uint8) for i in range(5)]
+    other = np.full((8, 8), 99, np.uint8)
+    first, second, third = object_windows.tiled([*small, large, other], 40)
+    np.testing.assert_array_equal(first, large)
+    # Two in a row and four rows; the fifth is followed by the first again.
+    assert second.shape == (40, 40)
+    assert second[::10, ::20].tolist() == [[0, 1], [2, 3], [4, 0], [1, 2]]
+    assert third.shape == (40, 40) and (third == 99).all()
+    # Nine of these fill two.
+    assert len(object_windows.tiled([*small, *small[:4]], 40)) == 2
+
+
+def test_a_frame_that_skips_pixels_as_a_detector_does():
+    picture = np.zeros((40, 40), np.uint8)
+    picture[1::4] = picture[2::4] = 200
+    size = np.array([40.0, 40.0])
+    means = object_windows.sample(picture, size / 2, size, (10, 10))
+    skipped = object_windows.sample(picture, size / 2, size, (10, 10), finest=1)
+    # The mean of four rows, and that of the inner two, between which a look-up falls.
+    np.testing.assert_allclose(means, 100, atol=1)
+    np.testing.assert_allclose(skipped, 200, atol=1)
