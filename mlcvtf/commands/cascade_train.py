@@ -249,10 +249,14 @@ def write_output(cascade, faces, history) -> None:
         "licence": FLAGS.licence,
         "data": [*FLAGS.positives, *FLAGS.negatives],
         "recipe": "cascade_train",
-        "figures": {
-            "stages": len(history),
-            "last_stage": {key: last[key] for key in ("detection", "false_alarm")},
-        },
+        "figures": [
+            {"figure": title, "value": value, "command": "cascade_train"}
+            for title, value in (
+                ("stages", len(history)),
+                ("detection of the last stage, validation", last["detection"]),
+                ("false alarm of the last stage, validation", last["false_alarm"]),
+            )
+        ],
     }
     _say("exports and compares the runtimes, which takes a minute or so")
     # TensorFlow tells a lot on the error stream.

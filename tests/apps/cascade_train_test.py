@@ -137,7 +137,8 @@ def test_a_model_folder(sets, tmp_path):
     assert result.stdout.splitlines()[-1].startswith(f"wrote {output}: 1 stages, ")
     cascade, card = cascade_model.load(output)
     assert card["labels"] == ["face"] and card["window"] == [12, 12]
-    assert card["figures"]["stages"] == 1
+    assert card["figures"][0] == {
+        "figure": "stages", "value": 1, "command": "cascade_train"}
     evaluation = card["evaluation"]
     assert evaluation["equal"] == evaluation["pictures"] > 5
     assert (tmp_path / "faces.training" / "report.md").is_file()
