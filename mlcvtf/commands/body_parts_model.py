@@ -14,7 +14,15 @@ TASK = "body_parts"
 FOREST = "forest.npz"
 
 
-def save_model(forest, joints, names, folder, card: dict, pictures=None) -> dict:
+def save_model(
+    forest,
+    joints,
+    names,
+    folder,
+    card: dict,
+    pictures=None,
+    formats: tuple[str, ...] = ("saved_model", "litert"),
+) -> dict:
     """Exports a forest and its joints as a model folder, whole or not at all.
 
     Args:
@@ -25,6 +33,7 @@ def save_model(forest, joints, names, folder, card: dict, pictures=None) -> dict
         card: labels (one for each part), licence, data, recipe and figures.
         pictures: depth, float32 `[height, width]` in metres each, for the parity
             report; made ones by default.
+        formats: as of `mlcvtf.export.write.export`.
 
     Returns:
         The card as written.
@@ -49,6 +58,7 @@ def save_model(forest, joints, names, folder, card: dict, pictures=None) -> dict
     def add_forest(scratch):
         forests.save(forest, scratch / FOREST)
         return {
+            "trees": len(forest.roots),
             "splits": len(forest.offsets),
             "depth": forest.depth,
             "bytes": forest.size,
@@ -60,6 +70,7 @@ def save_model(forest, joints, names, folder, card: dict, pictures=None) -> dict
         folder,
         card,
         pictures,
+        formats,
         precisions=(),
         measure=add_forest,
     )

@@ -23,18 +23,46 @@ DETECTOR_HELP = (
     "What finds faces: the network face_detector, or the cascade of Haar features "
     "face_cascade, which knows no landmarks and sees no turned faces."
 )
+MODELS = (
+    "Folder with the models face_detector (or face_cascade) and face_embedder; the "
+    "shipped ones by default."
+)
+RUNTIME = "What runs the models; auto takes LiteRT where the model has a .tflite file."
+SOURCE = (
+    "Webcam index, video, picture, folder of pictures (by name, each counts as a "
+    "second), or URL (MJPEG over HTTP, RTSP)."
+)
 
 
-def define_flags(flag_values: flags.FlagValues) -> None:
-    """Adds the flags of a video app to a command's flags."""
-    _define_model_flags(flag_values)
-    flags.DEFINE_string(
-        "source",
-        "0",
-        "Webcam index, video, picture, folder of pictures (by name, each counts as a "
-        "second), or URL (MJPEG over HTTP, RTSP).",
-        flag_values=flag_values,
-    )
+def define_flags(
+    flag_values: flags.FlagValues,
+    models: str = MODELS,
+    runtime: str = RUNTIME,
+    runtimes: tuple[str, ...] = RUNTIMES,
+    source: str = SOURCE,
+    first_source: str | None = "0",
+    live: bool = True,
+    detectors: tuple[str, ...] = DETECTORS,
+) -> None:
+    """Adds the flags of a video app to a command's flags.
+
+    Args:
+        flag_values: of the command.
+        models: help of --models.
+        runtime: help of --runtime.
+        runtimes: what it may be.
+        source: help of --source.
+        first_source: its default.
+        live: whether the source may be a camera or a stream.
+        detectors: what --detector may be; without any there is no such flag.
+    """
+    flags.DEFINE_string("models", None, models, flag_values=flag_values)
+    flags.DEFINE_enum("runtime", "auto", runtimes, runtime, flag_values=flag_values)
+    if detectors:
+        flags.DEFINE_enum(
+            "detector", detectors[0], detectors, DETECTOR_HELP, flag_values=flag_values
+        )
+    flags.DEFINE_string("source", first_source, source, flag_values=flag_values)
     flags.DEFINE_string(
         "output",
         None,
@@ -70,32 +98,14 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         lower_bound=1,
         flag_values=flag_values,
     )
+    if not live:
+        return
     flags.DEFINE_float(
         "reconnect",
         10.0,
         "Seconds without a frame after which a live source is given up.",
         lower_bound=0.0,
         flag_values=flag_values,
-    )
-
-
-def _define_model_flags(flag_values):
-    flags.DEFINE_string(
-        "models",
-        None,
-        "Folder with the models face_detector (or face_cascade) and face_embedder; the "
-        "shipped ones by default.",
-        flag_values=flag_values,
-    )
-    flags.DEFINE_enum(
-        "runtime",
-        "auto",
-        RUNTIMES,
-        "What runs the models; auto takes LiteRT where the model has a .tflite file.",
-        flag_values=flag_values,
-    )
-    flags.DEFINE_enum(
-        "detector", "centernet", DETECTORS, DETECTOR_HELP, flag_values=flag_values
     )
 
 
@@ -150,13 +160,23 @@ def check_paths(flag_values: flags.FlagValues) -> None:
     Raises:
         InputError: they cannot, or an output would overwrite the source.
     """
+    from mlcvtf.video.source import check_source
+
+    check_source(flag_values.source)
+    check_outputs(flag_values)
+
+
+def check_outputs(flag_values: flags.FlagValues) -> None:
+    """Makes sure, before any work, that the outputs can be written.
+
+    Raises:
+        InputError: they cannot, or an output would overwrite the source.
+    """
     from mlcvtf.errors import InputError
     from mlcvtf.video import sink
     from mlcvtf.video.paths import printable
-    from mlcvtf.video.source import check_source
 
     source = flag_values.source
-    check_source(source)
     paths = [flag_values[name].value for name in ("output", "json")]
     if all(paths) and os.path.realpath(paths[0]) == os.path.realpath(paths[1]):
         raise InputError(
@@ -177,7 +197,7 @@ def check_paths(flag_values: flags.FlagValues) -> None:
 
 
 def run(
-    flag_values: flags.FlagValues, title: str, app: "loop.App"
+    flag_values: flags.FlagValues, title: str, app: "loop.App", source=None
 ) -> int:
     """Opens the source and the outputs, runs the loop and prints the summary.
 
@@ -185,6 +205,7 @@ def run(
         flag_values: as of `define_flags`.
         title: of the window.
         app: what happens to a frame; its `describe()` ends the summary.
+        source: an open one; that of --source by default.
 
     Returns:
         0.
@@ -199,7 +220,8 @@ def run(
     problem = None
     if flag_values.display != "off":
         problem = _display_problem(flag_values.display)
-    source = open_source(flag_values.source, flag_values.reconnect, notify)
+    if source is None:
+        source = open_source(flag_values.source, flag_values.reconnect, notify)
     json = sink.JsonLines(flag_values.json) if flag_values.json else None
     pictures = []
     if flag_values.output:

@@ -167,3 +167,32 @@ def test_bad_depth_is_refused_by_both_paths(grown, depth):
     for run in (lambda d: classify(grown, d), CompiledForest(grown).classify):
         with pytest.raises(InputError, match="depth"):
             run(depth)
+
+
+def test_a_pruned_tree_is_the_one_that_stopped_there(tmp_path):
+    """Growing is level by level, so a shallow training is the oracle."""
+    options = Options(
+        trees=1, depth=7, features=40, thresholds=10, pixels_per_image=150,
+        minimum_samples=4,
+    )  # fmt: skip
+    kept = {}
+    for depth in (0, 1, 4, 7):
+        folder = tmp_path / str(depth)
+        shallow = options._replace(depth=max(depth, 1))
+        train_forest(scenes(12), CLASSES, shallow, folder, 1)
+        with np.load(folder / "tree_0.npz") as stored:
+            kept[depth] = forests.Tree(*(stored[name] for name in forests.Tree._fields))
+    for depth in (1, 4, 7):
+        found = forests.join([forests.pruned(kept[7], depth)])
+        expected = forests.join([kept[depth]])
+        assert found.depth == expected.depth == depth
+        picture = scenes(1, 40)[0][0]
+        for one, other in zip(
+            forests.classify(found, picture),
+            forests.classify(expected, picture),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(one, other)
+    single = forests.pruned(kept[7], 0)
+    assert len(single.children) == 0 and len(single.counts) == 1
+    np.testing.assert_array_equal(single.counts.sum(0), kept[7].counts.sum(0))

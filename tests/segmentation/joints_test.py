@@ -6,7 +6,11 @@ import pytest
 from mlcvtf.errors import InputError
 from mlcvtf.metrics.joint_precision import joint_average_precision
 from mlcvtf.segmentation.body_parts import joints
-from mlcvtf.segmentation.body_parts.joint_training import learn_joints, push_back
+from mlcvtf.segmentation.body_parts.joint_training import (
+    learn_joints,
+    least_confidences,
+    push_back,
+)
 
 
 def ball(random, centre, radius, count):
@@ -19,7 +23,7 @@ def ball(random, centre, radius, count):
 
 def slow_modes(points, probabilities, bandwidth, threshold):
     """Equations 7 and 8 with every pixel a start, in float64."""
-    weights = probabilities * points[:, 2] ** 2
+    weights = probabilities**2 * points[:, 2] ** 2
     modes = []
     for i in np.flatnonzero(probabilities > threshold):
         place = points[i]
@@ -140,8 +144,8 @@ def lesson(seed):
         points.append(centre + random.normal(0, [0.03, 0.03, 0.002], (200, 3)))
         probabilities[200 * part : 200 * part + 200, part] = random.uniform(0.4, 1, 200)
     # Many weak pixels of the first part elsewhere: a high threshold is better for it.
-    probabilities[:150, 0] = 0
-    probabilities[200:, 0] = 0.2
+    probabilities[:180, 0] = 0
+    probabilities[200:, 0] = 0.27
     truths = centres + [[0, 0, 0.07], [0, 0, 0.02]]
     return np.concatenate(points), probabilities, truths, np.array([True, seed != 3])
 
@@ -174,3 +178,26 @@ def test_what_cannot_be_learned_stays():
     assert push_back([np.zeros((0, 4))], np.zeros((1, 3)), np.array([True])) == 0.039
     with pytest.raises(InputError, match="learned from pictures, received none"):
         learn_joints(model, [])
+
+
+def test_from_which_confidence_on_a_joint_is_believed():
+    model = joints.default_model([(1,), (2,)], 2)
+    lessons = [lesson(seed) for seed in range(12)]
+    learned, _ = learn_joints(model, lessons)
+    # In every second picture the first joint is out of sight, its few pixels noise.
+    mixed = []
+    for number, (points, probabilities, truths, _) in enumerate(lessons):
+        seen = np.array([number % 2 == 0, False])
+        if not seen[0]:
+            probabilities = probabilities.copy()
+            probabilities[:197, 0] = 0
+        mixed.append((points, probabilities, truths, seen))
+    least = least_confidences(learned, mixed)
+    found = [
+        joints.best_joints(learned, joints.propose(learned, *one[:2])) for one in mixed
+    ]
+    believed = [one[0, 3] > least[0] for one in found]
+    assert believed == [number % 2 == 0 for number in range(12)]
+    # Never right: nothing is known.
+    assert least[1] == 0
+    assert least_confidences(learned, []).tolist() == [0, 0]

@@ -27,6 +27,11 @@ class Camera(NamedTuple):
     height: int = 240
     focal: float = 285.63
 
+    @classmethod
+    def of_size(cls, width: int, height: int) -> "Camera":
+        """Returns Kinect's camera with pictures of another width and height."""
+        return cls(width, height, cls().focal * width / cls().width)
+
     @property
     def centre(self) -> tuple[float, float]:
         """The principal point in pixels, in the middle of the picture."""

@@ -17,7 +17,7 @@ from mlcvtf.segmentation.body_parts.features import (
     check_depth,
     pad_depth,
 )
-from mlcvtf.segmentation.body_parts.forest import Forest
+from mlcvtf.segmentation.body_parts.forest import FULL, Forest
 
 # A line: u and v (x, y), threshold, left child (the right one is the next line).
 LINE = 8
@@ -31,16 +31,32 @@ class CompiledForest:
     Args:
         forest: of t trees.
         threads: that share the pixels.
+
+    Attributes:
+        forest: as given.
+        trees: how many.
     """
 
     def __init__(self, forest: Forest, threads: int = 1):
         self.forest = forest
+        self.trees = len(forest.roots)
         self.threads = max(1, threads)
         self._lines, self._rows, self._roots = _lines(forest)
         self._levels = forest.depth
         self._pool = None
         if self.threads > 1:
             self._pool = concurrent.futures.ThreadPoolExecutor(self.threads)
+
+    def probabilities(self, sums: np.ndarray) -> np.ndarray:
+        """Returns the mean probabilities that `classify` adds up, for joints.
+
+        Args:
+            sums: uint16 `[n, classes]`.
+
+        Returns:
+            float32 `[n, classes]`.
+        """
+        return sums / np.float32(FULL * self.trees)
 
     def classify(self, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Gives every pixel with known depth its most probable part.

@@ -9,6 +9,9 @@ from mlcvtf.segmentation.body_parts.parts import BONES, JOINTS, part_colours
 BONE = (70, 220, 90)
 # Left and right of the person; the middle is white.
 LEFT, RIGHT, MIDDLE = (255, 70, 60), (60, 190, 255), (255, 255, 255)
+# Metres: joints further apart are not those of one limb, such as two where left and
+# right were mistaken for each other.
+LONGEST_BONE = 0.6
 
 
 def parts_picture(labels: np.ndarray) -> np.ndarray:
@@ -48,7 +51,7 @@ def draw_skeleton(
     camera: Camera,
     seen: np.ndarray | None = None,
 ) -> None:
-    """Draws joints and the bones between them, in place.
+    """Draws joints and the bones between them, in place, and no bone of no person.
 
     Args:
         image: uint8 `[h, w, 3]` RGB.
@@ -63,7 +66,8 @@ def draw_skeleton(
     places = [tuple(map(int, place)) for place in places]
     for bone in BONES:
         first, second = (JOINTS.index(joint) for joint in bone)
-        if seen[first] and seen[second]:
+        there = seen[first] and seen[second]
+        if there and np.linalg.norm(joints[first] - joints[second]) < LONGEST_BONE:
             cv2.line(image, places[first], places[second], BONE, 1, cv2.LINE_AA)
     for joint, place, there in zip(JOINTS, places, seen, strict=True):
         if there:

@@ -119,6 +119,47 @@ def join(trees: list[Tree]) -> Forest:
     )
 
 
+def pruned(tree: Tree, depth: int) -> Tree:
+    """Cuts a tree: what is left is the tree that stops growing at that depth.
+
+    Args:
+        tree: grown, level by level.
+        depth: splits on the longest way that are left, 0 for a single leaf.
+
+    Returns:
+        The tree; nodes at that depth are leaves with the pixels of all below them.
+    """
+    splits, rows = tree.children, tree.counts
+    below = np.zeros((len(splits), rows.shape[1]), rows.dtype)
+    # A child comes after its parent.
+    for split in range(len(splits) - 1, -1, -1):
+        for child in splits[split]:
+            below[split] += below[child] if child >= 0 else rows[-1 - child]
+    level = np.array([0 if len(splits) else -1])
+    kept, cut, ends = np.zeros(len(splits), bool), [], []
+    for step in range(depth + 1):
+        ends.append(level[level < 0])
+        level = level[level >= 0]
+        if step == depth:
+            cut = level
+            break
+        kept[level] = True
+        level = splits[level].reshape(-1)
+    number = np.cumsum(kept) - 1
+    leaves = np.concatenate([-1 - np.concatenate(ends), len(rows) + np.asarray(cut)])
+    leaves = leaves.astype(np.int64)
+    row = np.zeros(len(rows) + len(splits), np.int64)
+    row[leaves] = np.arange(len(leaves))
+    old = splits[kept]
+    inner = (old >= 0) & kept[np.maximum(old, 0)]
+    leaf = np.where(old < 0, -1 - old, len(rows) + np.maximum(old, 0))
+    children = np.where(inner, number[np.maximum(old, 0)], -1 - row[leaf])
+    counts = np.concatenate([rows, below])[leaves]
+    return Tree(
+        tree.offsets[kept], tree.thresholds[kept], children.astype(np.int32), counts
+    )
+
+
 def save(forest: Forest, path: str | pathlib.Path) -> None:
     """Writes a forest as `.npz`, whole or not at all."""
     path = pathlib.Path(path)

@@ -94,7 +94,7 @@ def train_forest(
         pool: int16 `[k, 4]`: features that nodes choose from, instead of all.
         engine: makes what searches and splits, with the arguments of
             `compiled_growth.CompiledEngine`; that one by default.
-        report: called with a line of text after each level.
+        report: called with a line of text after each new level.
 
     Returns:
         The forest.
@@ -228,7 +228,7 @@ def grow(make_engine, options, path, fingerprint, report=None) -> Tree:
         options: `Options`.
         path: of the tree's `.npz`.
         fingerprint: of everything that the tree depends on.
-        report: called with a line of text after each level.
+        report: called with a line of text after each new level.
 
     Returns:
         The tree.
@@ -262,8 +262,8 @@ def grow(make_engine, options, path, fingerprint, report=None) -> Tree:
         growth.split(engine.split(index, offsets, thresholds))
         if level >= len(stored):
             _store_levels(path, growth.levels, fingerprint)
-        if report:
-            report(f"{path.stem} level {level + 1}: {len(index)} splits")
+            if report:
+                report(f"{path.stem} level {level + 1}: {len(index)} splits")
     growth.close(np.zeros(0, np.int64))
     tree = growth.tree()
     _write(path, {"fingerprint": np.array(fingerprint), **tree._asdict()})

@@ -68,6 +68,7 @@ def mine_hard_poses(
     folder: str | pathlib.Path | None = None,
     threads: int = 2,
     report: Callable[[str], None] | None = None,
+    engine: Callable | None = None,
 ) -> Mined:
     """Trains a forest on the pictures of a set that turn out to be hard.
 
@@ -83,6 +84,7 @@ def mine_hard_poses(
             nothing.
         threads: of training and of classifying.
         report: called with a line of text after each level and round.
+        engine: as of `train_forest`.
 
     Returns:
         The last forest and what it learned from.
@@ -100,7 +102,9 @@ def mine_hard_poses(
     for number in range(rounds):
         own = None if folder is None else pathlib.Path(folder) / f"round_{number}"
         stream = (pictures[i] for i in chosen)
-        forest = train_forest(stream, classes, options, own, threads, report=report)
+        forest = train_forest(
+            stream, classes, options, own, threads, engine=engine, report=report
+        )
         if number == rounds - 1:
             return Mined(forest, np.array(chosen), errors)
         found = _stored(own)

@@ -10,16 +10,18 @@ from collections.abc import Iterable
 import numpy as np
 
 from mlcvtf.errors import InputError
-from mlcvtf.metrics.joint_precision import joint_average_precision
+from mlcvtf.metrics.joint_precision import DISTANCE, joint_average_precision
 from mlcvtf.segmentation.body_parts.joints import (
     PUSH_BACK,
     JointModel,
     Proposals,
+    best_joints,
     find_modes,
+    propose,
 )
 
-BANDWIDTHS = (0.04, 0.065, 0.1)
-THRESHOLDS = (0.05, 0.14, 0.3)
+BANDWIDTHS = (0.04, 0.065, 0.1, 0.14)
+THRESHOLDS = (0.02, 0.05, 0.14, 0.3)
 # Metres: a joint teaches its push-back to modes that are beside it, seen from the
 # camera, and not farther from it in depth than a body is deep.
 BESIDE, DEEP = 0.1, 0.3
@@ -79,6 +81,36 @@ def learn_joints(
                 for array, value in zip(learned, (*values, push), strict=True):
                     array[joint] = value
     return JointModel(model.parts, *learned), np.where(best < 0, np.nan, best)
+
+
+def least_confidences(model: JointModel, pictures: Iterable) -> np.ndarray:
+    """Learns from which confidence on the best proposal of a joint is believed.
+
+    A joint out of sight has proposals as well. Believing those from a confidence on
+    finds some joints and is wrong about some; the F1 score is largest here.
+
+    Args:
+        model: of the joints.
+        pictures: as of `learn_joints`.
+
+    Returns:
+        float64 `[joints]`, 0 where no joint was found, in the unit of confidences.
+    """
+    rows = []
+    for points, probabilities, joints, seen in pictures:
+        found = best_joints(model, propose(model, points, probabilities))
+        away = np.linalg.norm(found[:, :3] - joints, axis=1)
+        rows.append(np.stack([found[:, 3], (away <= DISTANCE) & seen, seen], 1))
+    least = np.zeros(len(model.parts))
+    for joint in range(len(least) if rows else 0):
+        confidence, right, seen = np.stack(rows)[:, joint].T
+        order = np.argsort(-confidence, kind="stable")
+        hits = np.cumsum(right[order])
+        score = 2 * hits / (np.arange(1, len(hits) + 1) + seen.sum())
+        if hits[-1]:
+            # Just below: what is as confident is believed.
+            least[joint] = 0.999 * confidence[order[score.argmax()]]
+    return least
 
 
 def push_back(modes: list, truths: np.ndarray, visible: np.ndarray) -> float:

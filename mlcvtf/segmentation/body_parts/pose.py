@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from mlcvtf.segmentation.body_parts.forest import FULL
 from mlcvtf.segmentation.body_parts.joints import JointModel, best_joints, propose
 
 
@@ -10,7 +9,7 @@ def estimate(compiled, joints: JointModel, depth, points) -> dict[str, np.ndarra
     """Finds the body parts and the joints of a person whose background is removed.
 
     Args:
-        compiled: `compiled_forest.CompiledForest`.
+        compiled: `compiled_forest.CompiledForest` or `mirror.MirroredForest`.
         joints: of its parts.
         depth: float `[height, width]` in metres, 0 where missing or background.
         points: float `[height, width, 3]`: where each pixel is, x right, y down and z
@@ -31,6 +30,6 @@ def estimate(compiled, joints: JointModel, depth, points) -> dict[str, np.ndarra
         raise ValueError(
             f"Points are of the {parts.shape} pixels, received shape {points.shape}"
         )
-    probabilities = sums / np.float32(FULL * len(compiled.forest.roots))
+    probabilities = compiled.probabilities(sums)
     found = propose(joints, points[parts > 0], probabilities)
     return {"parts": parts, "joints": best_joints(joints, found)}
