@@ -24,9 +24,9 @@ class FakePipeline:
 
     loaded = 0
 
-    def __init__(self, models_dir=None, runtime="auto"):
+    def __init__(self, models_dir=None, runtime="auto", detector="centernet"):
         FakePipeline.loaded += 1
-        self.model_hash = "fake"
+        self.model_hash = f"fake {detector}"
         rng = np.random.default_rng(0)
         vectors = rng.normal(size=(400, 32)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

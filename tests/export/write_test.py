@@ -56,7 +56,7 @@ def quick(monkeypatch):
         return {"outputs": {}, "parameters": 1, "operations": {}}
 
     monkeypatch.setattr(write, "_write_files", files)
-    monkeypatch.setattr(parity, "report", lambda *arguments: {"runtimes": {}})
+    monkeypatch.setattr(parity, "report", lambda *_, **__: {"runtimes": {}})
 
 
 def listing(folder):
@@ -81,7 +81,7 @@ def test_nothing_is_written_when_parity_fails(quick, tmp_path, monkeypatch):
     write.export(model, "face_embedding", folder, tiny_models.CARD)
     before = (folder / "card.json").read_bytes()
 
-    def fails(*arguments):
+    def fails(*_, **__):
         raise parity.ParityError("they disagree")
 
     monkeypatch.setattr(parity, "report", fails)

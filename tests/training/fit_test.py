@@ -68,7 +68,14 @@ def test_other_backends_train_on_one_device(monkeypatch):
         fit.make_strategy("mirrored")
 
 
-@pytest.mark.parametrize("name", RECIPES)
+# They build the same classifier on the same backbone as clothing10_classifier.
+TWINS = {"cifar10_classifier", "clothing10_pretext", "folder_classifier"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n in TWINS)) for n in RECIPES],
+)
 def test_smoke_form_of_every_recipe(name, tmp_path):
     module = recipes.load(name)
     config = recipes.configure(module, ["--config.smoke=True"])
