@@ -94,3 +94,45 @@ def sha256(path: str | pathlib.Path) -> str:
     """Returns the SHA-256 of a file as 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_files(folder: str | pathlib.Path, card: dict, name: str) -> pathlib.Path:
+    """Compares files with the card, because a garbled one can crash what reads it.
+
+    Args:
+        folder: the model folder.
+        card: of it.
+        name: of a file, or of a folder with all that is in it.
+
+    Returns:
+        Its path.
+
+    Raises:
+        InputError: it is not there, the card does not list it, or a file is not the
+            one in the card.
+    """
+    path = pathlib.Path(folder) / name
+    if not path.exists():
+        raise InputError(f"this model folder holds {name}, there is none in {folder}")
+    listed = {
+        file: digest
+        for file, digest in card["files"].items()
+        if file == name or file.startswith(name + "/")
+    }
+    if not listed:
+        raise InputError(f"the card of {folder} must list {name}, it does not")
+    for file, digest in listed.items():
+        try:
+            received = sha256(pathlib.Path(folder) / file)
+        except OSError as error:
+            raise InputError(
+                "a model's files must be readable, "
+                f"{pathlib.Path(folder) / file}: {error.strerror}"
+            ) from None
+        if received != digest:
+            raise InputError(
+                "a model's files have the SHA-256 in its card, "
+                f"{pathlib.Path(folder) / file} has another: it is damaged or was "
+                "changed"
+            )
+    return path

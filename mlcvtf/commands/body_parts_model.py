@@ -94,16 +94,7 @@ def load_model(folder: str | pathlib.Path, threads: int = 2):
     from mlcvtf.segmentation.body_parts.joints import from_card
 
     card = cards.read(folder, TASK)
-    path = pathlib.Path(folder) / FOREST
-    if FOREST not in card["files"] or not path.is_file():
-        raise InputError(
-            f"a model of body parts holds {FOREST}, there is none in {folder}"
-        )
-    if cards.sha256(path) != card["files"][FOREST]:
-        raise InputError(
-            f"a model's files have the SHA-256 in its card, {path} has another: it is "
-            "damaged or was changed"
-        )
+    path = cards.check_files(folder, card, FOREST)
     forest = forests.load(path)
     joints = from_card(card.get("joints", []), forest.classes)
     return CompiledForest(forest, threads), joints, card

@@ -135,14 +135,5 @@ def load(folder: str | pathlib.Path):
     from mlcvtf.detection.viola_jones import load_cascade
 
     card = cards.read(folder, TASK)
-    path = pathlib.Path(folder) / CASCADE
-    if CASCADE not in card["files"] or not path.is_file():
-        raise InputError(
-            f"a model of a cascade holds {CASCADE}, there is none in {folder}"
-        )
-    if cards.sha256(path) != card["files"][CASCADE]:
-        raise InputError(
-            f"a model's files have the SHA-256 in its card, {path} has another: it is "
-            "damaged or was changed"
-        )
+    path = cards.check_files(folder, card, CASCADE)
     return load_cascade(path), card

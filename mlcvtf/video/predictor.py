@@ -65,7 +65,7 @@ def load(
         raise InputError(
             f"a runtime is auto or one of {', '.join(RUNTIMES)}, received {runtime}"
         )
-    _check_files(folder, RUNTIMES[runtime], card)
+    cards.check_files(folder, card, RUNTIMES[runtime])
     start = {"saved_model": _saved_model, "keras": _keras}.get(runtime, _litert)
     try:
         with quiet():
@@ -214,31 +214,6 @@ def _blank(card):
     if card["input"].get("name") == "depth":
         return np.zeros((MULTIPLE, MULTIPLE), np.float32)
     return np.zeros((MULTIPLE, MULTIPLE, 3), np.uint8)
-
-
-def _check_files(folder, name, card):
-    """Compares files with the card, because a garbled one can crash its runtime."""
-    if not (folder / name).exists():
-        raise InputError(f"{folder} must hold {name} for this runtime, it does not")
-    listed = {
-        file: digest
-        for file, digest in card["files"].items()
-        if file == name or file.startswith(name + "/")
-    }
-    if not listed:
-        raise InputError(f"the card of {folder} must list {name}, it does not")
-    for file, digest in listed.items():
-        try:
-            received = cards.sha256(folder / file)
-        except OSError as error:
-            raise InputError(
-                f"a model's files must be readable, {folder / file}: {error.strerror}"
-            ) from None
-        if received != digest:
-            raise InputError(
-                f"a model's files have the SHA-256 in its card, {folder / file} has "
-                f"another: it is damaged or was changed"
-            )
 
 
 def _litert(path, card, threads):
