@@ -59,6 +59,12 @@ def test_the_folder_and_its_card(folder):
     assert evaluation["boxes"] > 2
 
 
+def test_one_tree_is_a_model_too(tmp_path):
+    tree = random_cascade(4, (1,), slack=0.4)
+    written = cascade_model.save(tree, tmp_path / "tree", CARD, PICTURES[:2], 1.2, 1)
+    assert written["parity"]["matched"] > 0
+
+
 def test_the_predictor_takes_it(folder, cascade):
     model = predictor.load(folder, "litert", "cascade_detection")
     found = model(PICTURES[0])
