@@ -39,7 +39,7 @@ flags.DEFINE_string(
     "Folder of the model.",
     flag_values=FLAGS,
 )
-flags.DEFINE_integer("stages", 16, "Stages at most.", 1, 100, flag_values=FLAGS)
+flags.DEFINE_integer("stages", 18, "Stages at most.", 1, 100, flag_values=FLAGS)
 flags.DEFINE_integer(
     "negatives_per_stage",
     6000,

@@ -88,7 +88,7 @@ def check(
             np.count_nonzero(np.ascontiguousarray(weight).view(np.uint8))
             for weight in weights
         )
-    # Operations have constants beside the weights: 4,149 bytes for a cascade of one tree.
+    # Operations have constants, too: 4,149 bytes in a cascade of one tree.
     if not 0.8 * expected <= size <= 1.2 * expected + (8192 if weights else 0):
         raise ValueError(
             f"A {precision} file has about {expected / parameters:.3g} bytes per "
